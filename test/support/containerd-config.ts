@@ -1,0 +1,106 @@
+import { join } from 'node:path';
+
+/** One runtime handler of the CRI plugin. */
+export type RuntimeHandler = {
+  /** Handler name, what a RuntimeClass or `runPod` says. */
+  readonly name: string;
+  /** For example `io.containerd.spin.v2`. */
+  readonly type: string;
+  /** Absolute path of the shim; the PATH lookup is used when absent. */
+  readonly path?: string;
+  /** Glob patterns of pod annotations passed on to the shim. */
+  readonly podAnnotations?: readonly string[];
+  readonly containerAnnotations?: readonly string[];
+  /** The handler's `options` table, as TOML lines `Key = value`. */
+  readonly options?: readonly string[];
+};
+
+export type ConfigInput = {
+  /** Folder that holds everything of this containerd. */
+  readonly folder: string;
+  readonly snapshotter: 'overlayfs' | 'native';
+  readonly sandboxImage: string;
+  readonly runtimes: readonly RuntimeHandler[];
+  readonly debug: boolean;
+  /** TOML appended at the end. */
+  readonly extra: string;
+};
+
+/** Where a private containerd keeps its things. */
+export function containerdPaths(folder: string) {
+  return {
+    root: join(folder, 'root'),
+    state: join(folder, 'state'),
+    address: join(folder, 'c.sock'),
+    config: join(folder, 'config.toml'),
+    log: join(folder, 'containerd.log'),
+    cniConf: join(folder, 'cni'),
+    cniData: join(folder, 'cni-data'),
+    hosts: join(folder, 'hosts'),
+    runDir: join(folder, 'run'),
+    stateDir: join(folder, 'shim-state'),
+    fifoDir: join(folder, 'fifo'),
+    podLogs: join(folder, 'logs'),
+    runcRoot: join(folder, 'runc'),
+  } as const;
+}
+
+/** containerd's config, version 2 (read by 1.6 and 1.7, migrated by 2.x), with every path inside `folder`. */
+export function containerdConfig(input: ConfigInput): string {
+  const paths = containerdPaths(input.folder);
+  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  const lines = [
+    'version = 2',
+    `root = ${quote(paths.root)}`,
+    `state = ${quote(paths.state)}`,
+    'disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.nri.v1.nri"]',
+    'required_plugins = ["io.containerd.grpc.v1.cri"]',
+    '[grpc]',
+    `address = ${quote(paths.address)}`,
+    '[debug]',
+    `address = ${quote(join(input.folder, 'd.sock'))}`,
+    `level = ${quote(input.debug ? 'debug' : 'info')}`,
+    '[plugins."io.containerd.internal.v1.opt"]',
+    `path = ${quote(join(input.folder, 'opt'))}`,
+    `[${cri}]`,
+    `sandbox_image = ${quote(input.sandboxImage)}`,
+    'netns_mounts_under_state_dir = true',
+    'stream_server_address = "127.0.0.1"',
+    'stream_server_port = "0"',
+    'tolerate_missing_hugetlb_controller = true',
+    // A root without CAP_SYS_RESOURCE cannot give the sandbox the usual score of -998.
+    'restrict_oom_score_adj = true',
+    `[${cri}.cni]`,
+    'bin_dir = "/usr/lib/cni"',
+    `conf_dir = ${quote(paths.cniConf)}`,
+    `[${cri}.registry]`,
+    `config_path = ${quote(paths.hosts)}`,
+    `[${cri}.containerd]`,
+    `snapshotter = ${quote(input.snapshotter)}`,
+    'default_runtime_name = "runc"',
+  ];
+  for (const runtime of input.runtimes) {
+    const table = `${cri}.containerd.runtimes.${quote(runtime.name)}`;
+    lines.push(`[${table}]`, `runtime_type = ${quote(runtime.type)}`);
+    if (runtime.path !== undefined) lines.push(`runtime_path = ${quote(runtime.path)}`);
+    lines.push(`pod_annotations = ${list(runtime.podAnnotations ?? [])}`);
+    lines.push(`container_annotations = ${list(runtime.containerAnnotations ?? [])}`);
+    if (runtime.options !== undefined) lines.push(`[${table}.options]`, ...runtime.options);
+  }
+  return `${lines.join('\n')}\n${input.extra}\n`;
+}
+
+/** CNI list with one ptp network and addresses from a folder of our own; no masquerading, so no firewall rules. */
+export function cniConfig(name: string, subnet: string, dataDir: string): string {
+  const ipam = { type: 'host-local', subnet, dataDir, routes: [{ dst: '0.0.0.0/0' }] };
+  return JSON.stringify({ cniVersion: '0.4.0', name, plugins: [{ type: 'ptp', ipMasq: false, ipam }] });
+}
+
+/** A TOML basic string; JSON's escapes are a subset of TOML's. */
+function quote(text: string): string {
+  return JSON.stringify(text);
+}
+
+function list(items: readonly string[]): string {
+  return `[${items.map(quote).join(', ')}]`;
+}

@@ -1,0 +1,40 @@
+/** How long and how often a condition is asked. */
+export type WaitOptions = {
+  /** Give up after this many milliseconds. Default 10 000. */
+  readonly timeoutMs?: number;
+  /** Pause between two questions in milliseconds. Default 20. */
+  readonly intervalMs?: number;
+  /** Text added to the failure, for example the tail of a log. */
+  readonly explain?: () => string;
+};
+
+/**
+ * Asks `condition` until it gives something other than `undefined` or `false`, and returns that. A throwing condition
+ * counts as not yet fulfilled. Fails with the description, the time and the last error.
+ */
+export async function waitFor<T>(
+  description: string,
+  condition: () => T | undefined | false | Promise<T | undefined | false>,
+  { timeoutMs = 10_000, intervalMs = 20, explain }: WaitOptions = {},
+): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  let lastError: unknown;
+  for (;;) {
+    try {
+      const value = await condition();
+      if (value !== undefined && value !== false) return value;
+      lastError = undefined;
+    } catch (error) {
+      lastError = error;
+    }
+    if (performance.now() >= end) break;
+    await pause(intervalMs);
+  }
+  const reason = lastError === undefined ? '' : `; last error: ${String(lastError)}`;
+  const more = explain === undefined ? '' : `\n${explain()}`;
+  throw new Error(`waited ${timeoutMs} ms in vain for ${description}${reason}${more}`, { cause: lastError });
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
