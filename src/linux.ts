@@ -1,0 +1,251 @@
+import { dlopen, getInt32 } from 'node:ffi';
+import { endianness } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { ShimError } from './error.ts';
+
+/**
+ * The Linux calls Node lacks, through `node:ffi`, and nothing else: the one place that knows the C library. Constants
+ * are the kernel's and the same on x86-64 and arm64.
+ */
+
+const { functions: libc } = dlopen(null, {
+  __errno_location: { arguments: [], return: 'pointer' },
+  bind: { arguments: ['int32', 'buffer', 'uint32'], return: 'int32' },
+  dup: { arguments: ['int32'], return: 'int32' },
+  fcntl: { arguments: ['int32', 'int32', 'int64'], return: 'int32' },
+  getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
+  ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
+  listen: { arguments: ['int32', 'int32'], return: 'int32' },
+  mount: { arguments: ['string', 'string', 'string', 'uint64', 'string'], return: 'int32' },
+  prctl: { arguments: ['int32', 'uint64', 'uint64', 'uint64', 'uint64'], return: 'int32' },
+  setns: { arguments: ['int32', 'int32'], return: 'int32' },
+  setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
+  socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
+  syscall: { arguments: ['int64', 'int64', 'string', 'buffer', 'uint64'], return: 'int64' },
+  umount2: { arguments: ['string', 'int32'], return: 'int32' },
+  unshare: { arguments: ['int32'], return: 'int32' },
+});
+
+const cloneNewNet = 0x40000000;
+
+/** mount(2) flags by the option names that containerd and fstab use. */
+const mountFlags = new Map<string, number>([
+  ['ro', 0x1],
+  ['nosuid', 0x2],
+  ['nodev', 0x4],
+  ['noexec', 0x8],
+  ['sync', 0x10],
+  ['remount', 0x20],
+  ['dirsync', 0x80],
+  ['noatime', 0x400],
+  ['nodiratime', 0x800],
+  ['bind', 0x1000],
+  ['rbind', 0x5000],
+  ['relatime', 0x200000],
+  ['strictatime', 0x1000000],
+]);
+
+/** Option names that clear a flag or change nothing. */
+const neutralMountOptions = new Set([
+  'rw',
+  'defaults',
+  'suid',
+  'dev',
+  'exec',
+  'async',
+  'atime',
+  'auto',
+  'noauto',
+]);
+
+/** The last call's errno as a name, `ENOENT`. Valid only right after the failed call. */
+function errnoName(): string {
+  return getSystemErrorName(-getInt32(libc.__errno_location()));
+}
+
+function check(result: number, what: string): number {
+  if (result >= 0) return result;
+  const errno = errnoName();
+  const code =
+    errno === 'EADDRINUSE'
+      ? 'address-in-use'
+      : errno === 'EACCES' || errno === 'EPERM'
+        ? 'permission-denied'
+        : 'internal';
+  throw new ShimError(code, `${what} failed: ${errno}`);
+}
+
+/** Moves the calling thread into the network namespace open at `fd` (setns(2)). Threads made later inherit it. */
+export function enterNetworkNamespace(fd: number): void {
+  check(libc.setns(fd, cloneNewNet), `entering the network namespace of descriptor ${fd}`);
+}
+
+/** Gives the calling thread a new network namespace whose only interface is `lo`, up. */
+export function newNetworkNamespace(): void {
+  check(libc.unshare(cloneNewNet), 'making a network namespace');
+  bringLoopbackUp();
+}
+
+/** `ip link set lo up` in the calling thread's network namespace. */
+function bringLoopbackUp(): void {
+  const [inet, datagram] = [2, 2];
+  const [getInterfaceFlags, setInterfaceFlags] = [0x8913n, 0x8914n];
+  const interfaceUp = 0x1;
+  const socket = check(libc.socket(inet, datagram, 0), 'opening a socket');
+  try {
+    const request = Buffer.alloc(40);
+    request.write('lo');
+    check(libc.ioctl(socket, getInterfaceFlags, request), 'reading the flags of interface "lo"');
+    request.writeInt16LE(request.readInt16LE(16) | interfaceUp, 16);
+    check(libc.ioctl(socket, setInterfaceFlags, request), 'bringing interface "lo" up');
+  } finally {
+    closeFd(socket);
+  }
+}
+
+/**
+ * mount(2) with options as containerd gives them (flags and filesystem data mixed). A read-only bind takes the second
+ * call it needs. Throws `internal` or `permission-denied`.
+ */
+export function mount(type: string, source: string, target: string, options: readonly string[]): void {
+  let flags = 0;
+  const data: string[] = [];
+  for (const option of options) {
+    const flag = mountFlags.get(option);
+    if (flag !== undefined) flags |= flag;
+    else if (!neutralMountOptions.has(option)) data.push(option);
+  }
+  const what = `mounting "${source}" on "${target}" (type "${type}")`;
+  check(libc.mount(source, target, type, BigInt(flags), data.join(',')), what);
+  const [bind, readOnly, remount] = [0x1000, 0x1, 0x20];
+  if ((flags & bind) !== 0 && (flags & readOnly) !== 0) {
+    check(libc.mount('', target, '', BigInt((flags & ~0x4000) | remount), ''), what);
+  }
+}
+
+/** Unmounts lazily without following a symlink; a path that is not mounted is no error. */
+export function unmount(target: string): void {
+  const [detach, noFollow] = [2, 8];
+  if (libc.umount2(target, detach | noFollow) === 0) return;
+  const errno = errnoName();
+  if (errno === 'EINVAL' || errno === 'ENOENT') return;
+  throw new ShimError('internal', `unmounting "${target}" failed: ${errno}`);
+}
+
+/** PR_SET_NO_NEW_PRIVS for the calling thread and those it makes. */
+export function setNoNewPrivileges(): void {
+  check(libc.prctl(38, 1n, 0n, 0n, 0n), 'setting no_new_privs');
+}
+
+/** Asks the kernel to send `signal` to this process when the thread that made it ends (PR_SET_PDEATHSIG). */
+export function setParentDeathSignal(signal: number): void {
+  check(libc.prctl(1, BigInt(signal), 0n, 0n, 0n), 'setting the parent death signal');
+}
+
+/** Duplicates a descriptor with close-on-exec. */
+export function duplicateFd(fd: number): number {
+  const duplicateCloexec = 1030;
+  return check(libc.fcntl(fd, duplicateCloexec, 0n), `duplicating descriptor ${fd}`);
+}
+
+/** Closes a descriptor that Node does not know of. */
+function closeFd(fd: number): void {
+  libc.syscall(closeNumber, BigInt(fd), '', emptyBuffer, 0n);
+}
+
+const emptyBuffer = Buffer.alloc(8);
+const closeNumber = process.arch === 'arm64' ? 57n : 3n;
+const openat2Number = 437n;
+
+/** Bytes that wait in a pipe or FIFO (FIONREAD). */
+export function bytesInPipe(fd: number): number {
+  const count = Buffer.alloc(8);
+  check(libc.ioctl(fd, 0x541bn, count), `asking how many bytes wait in descriptor ${fd}`);
+  return count.readInt32LE(0);
+}
+
+/** What `openBeneath` may do; numbers are open(2) flags. */
+export type OpenBeneath = {
+  readonly flags: number;
+  /** Permission bits of a file that is created. */
+  readonly mode?: number;
+};
+
+/**
+ * openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS: opens `path` below the directory `dirFd`, following
+ * symlinks only as long as they stay beneath it. Returns the descriptor, or the errno's name.
+ */
+export function openBeneath(
+  dirFd: number,
+  path: string,
+  how: OpenBeneath,
+): number | { readonly errno: string } {
+  const [resolveBeneath, resolveNoMagicLinks] = [0x08n, 0x02n];
+  const closeOnExec = 0o2000000;
+  const request = Buffer.alloc(24);
+  request.writeBigUInt64LE(BigInt(how.flags | closeOnExec), 0);
+  request.writeBigUInt64LE(BigInt(how.mode ?? 0), 8);
+  request.writeBigUInt64LE(resolveBeneath | resolveNoMagicLinks, 16);
+  const fd = Number(libc.syscall(openat2Number, BigInt(dirFd), path, request, 24n));
+  return fd >= 0 ? fd : { errno: errnoName() };
+}
+
+/** An address to listen on: IPv4 or IPv6 literal and port (0 = any free one). */
+export type ListenAddress = { readonly host: string; readonly port: number };
+
+/**
+ * A listening TCP socket in the calling thread's network namespace (SO_REUSEADDR, non-blocking, close-on-exec).
+ * Throws `address-in-use` or `permission-denied` naming the address.
+ */
+export function listenTcp(
+  address: ListenAddress,
+  backlog = 4096,
+): { readonly fd: number; readonly port: number } {
+  const sockaddr = encodeSocketAddress(address);
+  const v6 = sockaddr.length > 16;
+  const [stream, nonBlocking, closeOnExec] = [1, 0o4000, 0o2000000];
+  const what = `listening on "${v6 ? `[${address.host}]` : address.host}:${address.port}"`;
+  const fd = check(libc.socket(v6 ? 10 : 2, stream | nonBlocking | closeOnExec, 0), what);
+  try {
+    const one = Buffer.from([1, 0, 0, 0]);
+    const [solSocket, reuseAddress] = [1, 2];
+    check(libc.setsockopt(fd, solSocket, reuseAddress, one, 4), what);
+    check(libc.bind(fd, sockaddr, sockaddr.length), what);
+    check(libc.listen(fd, backlog), what);
+    const bound = Buffer.alloc(28);
+    const length = Buffer.from([28, 0, 0, 0]);
+    check(libc.getsockname(fd, bound, length), what);
+    return { fd, port: bound.readUInt16BE(2) };
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+/** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */
+function encodeSocketAddress(address: ListenAddress): Buffer {
+  const bytes = addressBytes(address.host);
+  const sockaddr = Buffer.alloc(bytes.length === 4 ? 16 : 28);
+  sockaddr.writeUInt16LE(bytes.length === 4 ? 2 : 10, 0);
+  sockaddr.writeUInt16BE(address.port, 2);
+  sockaddr.set(bytes, bytes.length === 4 ? 4 : 8);
+  return sockaddr;
+}
+
+function addressBytes(host: string): Uint8Array {
+  const quad = host.split('.');
+  if (quad.length === 4) return Uint8Array.from(quad, Number);
+  const [head = '', tail] = host.split('::');
+  const groups = (text: string): number[] =>
+    text === ''
+      ? []
+      : text
+          .split(':')
+          .flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255]);
+  const front = groups(head);
+  const back = tail === undefined ? [] : groups(tail);
+  return Uint8Array.from([...front, ...new Array<number>(16 - front.length - back.length).fill(0), ...back]);
+}
+
+if (endianness() !== 'LE')
+  throw new ShimError('unsupported', 'this machine is big-endian: only x86-64 and arm64 are supported');
