@@ -1,0 +1,140 @@
+import type { HttpTrigger } from '../app/types.ts';
+import { ShimError } from '../error.ts';
+import { type ComponentGrant, providedImports } from '../host/imports.ts';
+import { InstanceScope } from '../host/scope.ts';
+import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
+import { routeLines } from '../triggers/http/route-lines.ts';
+import { type AppSettings, resolveSettings } from './app-settings.ts';
+import { grantOf, openSharedServices, type SharedServices } from './component-grant.ts';
+import { ComponentRuntime } from './component-runtime.ts';
+import type { CompiledComponent } from './core-modules.ts';
+import { findHttpHandler } from './http-export.ts';
+import { type HttpComponent, invokeHttp } from './http-invocation.ts';
+import { isProvidedBySpin } from './import-names.ts';
+import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
+import type { EngineClaim } from './messages.ts';
+import type { OutputSink } from './output-sink.ts';
+import { Permits } from './permits.ts';
+
+/** How long the last output may take to reach its reader when the app ends, milliseconds. */
+const lastOutputTimeoutMs = 2_000;
+
+/** An app loaded into a worker: settings resolved, components checked, ready to serve. */
+export class AppRunner {
+  readonly #claim: EngineClaim;
+  readonly #services: SharedServices;
+  readonly #server: HttpTriggerServer;
+
+  private constructor(claim: EngineClaim, services: SharedServices, server: HttpTriggerServer) {
+    this.#claim = claim;
+    this.#services = services;
+    this.#server = server;
+  }
+
+  /** Loads and checks everything; throws with the one reason why the app cannot start. */
+  static async load(
+    claim: EngineClaim,
+    compiled: readonly CompiledComponent[],
+    outputs: { readonly stdout: OutputSink; readonly stderr: OutputSink },
+  ): Promise<AppRunner> {
+    const settings = await resolveSettings(claim);
+    const services = await openSharedServices(claim, settings, outputs);
+    const components = new Map<string, HttpComponent>();
+    for (const component of compiled) {
+      if (isCalledByHttp(component.id, settings))
+        components.set(component.id, await loadComponent(component, claim, settings, services));
+    }
+    const permits = new Permits(instanceCount(claim));
+    const server = new HttpTriggerServer(settings.app, (id, exchange) => {
+      const component = components.get(id);
+      if (component === undefined)
+        return Promise.reject(new ShimError('internal', `component "${id}" is not loaded`));
+      return invokeHttp(component, exchange, permits);
+    });
+    for (const warning of server.router.warnings) outputs.stderr.line(warning);
+    return new AppRunner(claim, services, server);
+  }
+
+  /** The address the app wants to listen on, `host:port`. */
+  get listenAddress(): string {
+    const fromEnvironment = new Map(this.#claim.environment).get('SPIN_HTTP_LISTEN_ADDR');
+    if (fromEnvironment === undefined || fromEnvironment === '')
+      return this.#claim.listen ?? defaultListenAddress;
+    parseListenAddress(fromEnvironment, 'SPIN_HTTP_LISTEN_ADDR');
+    return fromEnvironment;
+  }
+
+  /** Serves on a listening socket; `announce` writes the address and the routes to the app's standard output. */
+  async serve(fd: number, address: string, announce: boolean): Promise<void> {
+    const { host, port } = parseListenAddress(address, 'the listen address');
+    this.#services.selfAddress = {
+      scheme: 'http',
+      host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host,
+      port,
+    };
+    await this.#server.listen(fd);
+    if (!announce) return;
+    const { app } = this.#claim.prepared;
+    for (const line of routeLines(address, this.#server.router.routes, app.components))
+      this.#services.stdout.line(line);
+  }
+
+  /** Lets requests in flight finish and the last output reach its reader. */
+  async drain(): Promise<void> {
+    await this.#server.drain();
+    const { stdout, stderr } = this.#services;
+    await Promise.all([stdout.flushed(lastOutputTimeoutMs), stderr.flushed(lastOutputTimeoutMs)]);
+  }
+}
+
+function isCalledByHttp(id: string, settings: AppSettings): boolean {
+  return settings.app.triggers.some(
+    (trigger): trigger is HttpTrigger =>
+      trigger.type === 'http' && trigger.target.kind === 'component' && trigger.target.component === id,
+  );
+}
+
+async function loadComponent(
+  compiled: CompiledComponent,
+  claim: EngineClaim,
+  settings: AppSettings,
+  services: SharedServices,
+): Promise<HttpComponent> {
+  const { id, directory, entry, modules } = compiled;
+  const component = settings.app.components.find((candidate) => candidate.id === id);
+  if (component === undefined)
+    throw new ShimError('internal', `component "${id}" is prepared but not in the app`);
+  const handler = findHttpHandler(entry.exports, id);
+  const grant = await grantOf(component, claim, settings, services);
+  const missing = missingImports(id, entry.imports, grant);
+  for (const name of missing) {
+    services.stderr.line(
+      `component "${id}" imports "${name}", which this version does not provide: a call to it ends the request`,
+    );
+  }
+  return { runtime: await ComponentRuntime.load(id, directory, entry, modules), grant, handler, missing };
+}
+
+/** Imports of Spin's own that have no host object here; any other unknown import stops the start. */
+function missingImports(id: string, imports: readonly string[], grant: ComponentGrant): readonly string[] {
+  const provided = providedImports(grant, new InstanceScope());
+  const missing = imports.filter((name) => !provided.has(name));
+  const unknown = missing.find((name) => !isProvidedBySpin(name));
+  if (unknown === undefined) return missing;
+  throw new ShimError(
+    'unsupported',
+    `component "${id}" imports "${unknown}", which Spin's HTTP trigger of this version does not provide: build it for WASI 0.2`,
+  );
+}
+
+/** SPIN_MAX_INSTANCE_COUNT caps the instances alive at once. Throws `invalid-argument` when it is not a number. */
+function instanceCount(claim: EngineClaim): number | undefined {
+  const text = new Map(claim.environment).get('SPIN_MAX_INSTANCE_COUNT');
+  if (text === undefined) return undefined;
+  const count = Number(text);
+  if (Number.isSafeInteger(count) && count > 0) return count;
+  throw new ShimError(
+    'invalid-argument',
+    `SPIN_MAX_INSTANCE_COUNT is "${text}", expected a whole number above 0`,
+  );
+}

@@ -1,0 +1,161 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { ShimError } from '../error.ts';
+import { findInstallation } from './installation.ts';
+import type { EngineClaim, EngineReply, EngineRequest } from './messages.ts';
+
+export type { EngineClaim, EngineOutput, NetworkTarget } from './messages.ts';
+
+/** How an engine ended. */
+export type EngineExit = {
+  /** 128+n when signal n killed it. */
+  readonly exitCode: number;
+  readonly signal: NodeJS.Signals | null;
+  readonly exitedAt: Date;
+  /** The end of what it wrote to its own standard error, when it did not end cleanly. */
+  readonly reason?: string;
+};
+
+export type EngineSpawnOptions = {
+  /** Descriptors of ours that the engine inherits as its 1 and 2; the command line uses them for the guest's output. */
+  readonly inheritOutput?: boolean;
+  /** Time for booting, milliseconds. */
+  readonly bootTimeoutMs?: number;
+};
+
+const defaultBootTimeoutMs = 20_000;
+
+/** Bytes of an engine's own standard error that are kept. */
+const maxReasonBytes = 4096;
+
+/** Node flags of an engine: no code from strings, no prototype setter. */
+const engineFlags = ['--no-warnings', '--disallow-code-generation-from-strings', '--disable-proto=delete'];
+
+/**
+ * One engine, seen from its parent. It is spawned idle, claimed once for a container, then started; it ends by itself,
+ * by a signal or when its parent goes away. SIGTERM and SIGINT make it finish its requests and exit with 0.
+ */
+export class EngineProcess {
+  readonly pid: number;
+  readonly exited: Promise<EngineExit>;
+  readonly #child: ChildProcess;
+  #pending: { resolve(reply: EngineReply): void; reject(error: ShimError): void } | undefined;
+
+  private constructor(child: ChildProcess, pid: number) {
+    this.#child = child;
+    this.pid = pid;
+    this.exited = this.#watch();
+  }
+
+  /** Boots an engine and resolves when it waits to be claimed. Rejects `unavailable` when it does not come up. */
+  static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
+    const { node, engine } = findInstallation();
+    const output = options.inheritOutput === true ? 'inherit' : 'ignore';
+    const child = spawn(node, [...engineFlags, engine], {
+      cwd: '/',
+      detached: true,
+      env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
+      serialization: 'advanced',
+      stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc'],
+    });
+    const { pid } = child;
+    if (pid === undefined) {
+      const error = await new Promise<Error>((resolve) => child.once('error', resolve));
+      throw new ShimError('unavailable', `the engine process could not be started: ${error.message}`, {
+        cause: error,
+      });
+    }
+    const process_ = new EngineProcess(child, pid);
+    await process_.#reply('ready', options.bootTimeoutMs ?? defaultBootTimeoutMs);
+    return process_;
+  }
+
+  /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */
+  async claim(claim: EngineClaim): Promise<void> {
+    this.#send({ type: 'claim', claim });
+    await this.#reply('claimed');
+  }
+
+  /** Listens and serves; resolves with the addresses. Rejects with the reason, `address-in-use` among them. */
+  async start(): Promise<{ readonly addresses: readonly string[] }> {
+    this.#send({ type: 'start' });
+    const reply = await this.#reply('started');
+    return { addresses: reply.addresses };
+  }
+
+  /** Sends a signal; an engine that is gone already is no error. */
+  signal(signal: NodeJS.Signals | number): void {
+    this.#child.kill(signal);
+  }
+
+  #send(request: EngineRequest): void {
+    this.#child.send(request, (error) => {
+      if (error !== null) this.#pending?.reject(goneError(error.message));
+    });
+  }
+
+  #reply<T extends EngineReply['type']>(
+    type: T,
+    timeoutMs?: number,
+  ): Promise<Extract<EngineReply, { type: T }>> {
+    return new Promise((resolve, reject) => {
+      const timer =
+        timeoutMs === undefined
+          ? undefined
+          : setTimeout(() => {
+              this.#child.kill('SIGKILL');
+              settle.reject(
+                new ShimError(
+                  'unavailable',
+                  `the engine process ${this.pid} did not boot within ${timeoutMs} ms`,
+                ),
+              );
+            }, timeoutMs);
+      const settle = {
+        resolve: (reply: EngineReply): void => {
+          clearTimeout(timer);
+          this.#pending = undefined;
+          if (reply.type === 'failed') reject(new ShimError(reply.code, reply.message));
+          else if (reply.type === type) resolve(reply as Extract<EngineReply, { type: T }>);
+          else
+            reject(
+              new ShimError('internal', `the engine answered "${reply.type}" where "${type}" was expected`),
+            );
+        },
+        reject: (error: ShimError): void => {
+          clearTimeout(timer);
+          this.#pending = undefined;
+          reject(error);
+        },
+      };
+      this.#pending = settle;
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null)
+        settle.reject(goneError('it has exited'));
+    });
+  }
+
+  #watch(): Promise<EngineExit> {
+    this.#child.on('message', (message) => this.#pending?.resolve(message as EngineReply));
+    let tail = Buffer.alloc(0);
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      tail = Buffer.concat([tail, chunk]).subarray(-maxReasonBytes);
+    });
+    return new Promise((resolve) => {
+      this.#child.once('close', (code, signal) => {
+        const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
+        const reason = tail.toString('utf8').trim();
+        this.#pending?.reject(goneError(reason === '' ? `it ended with exit code ${exitCode}` : reason));
+        resolve({
+          exitCode,
+          signal,
+          exitedAt: new Date(),
+          ...(exitCode !== 0 && reason !== '' ? { reason } : {}),
+        });
+      });
+    });
+  }
+}
+
+function goneError(why: string): ShimError {
+  return new ShimError('unavailable', `the engine process is gone: ${why}`);
+}

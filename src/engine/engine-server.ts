@@ -1,0 +1,231 @@
+import { closeSync, constants, openSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { ShimError } from '../error.ts';
+import { duplicateFd, enterNetworkNamespace, listenTcp, newNetworkNamespace } from '../linux.ts';
+import { type CompiledComponent, compileCoreModules } from './core-modules.ts';
+import { findInstallation } from './installation.ts';
+import { formatAddress, parseListenAddress } from './listen-address.ts';
+import type { EngineClaim, EngineOutput, EngineReply, EngineRequest, NetworkTarget } from './messages.ts';
+import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
+
+/** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
+const drainTimeoutMs = 25_000;
+
+/** V8 heap of a worker, MiB, where the guests' host objects live; linear memories are not counted in it. */
+const maxWorkerHeapMiB = 512;
+
+/** A worker that dies is replaced, but not more often than this within a minute. */
+const maxReplacements = 5;
+const replacementWindowMs = 60_000;
+
+/** What a claimed engine holds. */
+type Claimed = {
+  readonly claim: EngineClaim;
+  readonly components: readonly CompiledComponent[];
+  readonly stdout: number | undefined;
+  readonly stderr: number | undefined;
+  worker: Worker;
+  readonly listen: string;
+  listenFd: number | undefined;
+  replacements: number[];
+};
+
+/**
+ * The engine's main thread. It takes requests from its parent, enters the pod's network namespace before any thread of
+ * its own exists there, starts the worker that runs the guests, and replaces it when it dies. No guest code runs here.
+ */
+export class EngineServer {
+  #claimed: Claimed | undefined;
+  #ending = false;
+
+  /** Takes the process over: messages, signals, end. */
+  run(): void {
+    process.on('message', (message) => this.#onRequest(message as EngineRequest));
+    process.on('disconnect', () => process.exit(0));
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#drain());
+    this.#reply({ type: 'ready' });
+  }
+
+  #reply(reply: EngineReply): void {
+    process.send?.(reply);
+  }
+
+  #onRequest(request: EngineRequest): void {
+    const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();
+    done.then(
+      (reply) => this.#reply(reply),
+      (thrown: unknown) => {
+        const { code, message } = ShimError.from(thrown);
+        this.#reply({ type: 'failed', code, message });
+      },
+    );
+  }
+
+  async #claim(claim: EngineClaim): Promise<EngineReply> {
+    if (this.#claimed !== undefined)
+      throw new ShimError(
+        'failed-precondition',
+        `this engine already belongs to "${this.#claimed.claim.id}"`,
+      );
+    enterNetwork(claim.network);
+    const components = await compileCoreModules(claim.prepared);
+    const stdout = await openOutput(claim.stdout);
+    const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
+    const input = { claim, components, stdout, stderr };
+    const worker = this.#startWorker(input);
+    const loaded = await reply(worker, 'loaded');
+    this.#claimed = { ...input, worker, listen: loaded.listen, listenFd: undefined, replacements: [] };
+    return { type: 'claimed' };
+  }
+
+  async #start(): Promise<EngineReply> {
+    const claimed = this.#claimed;
+    if (claimed === undefined)
+      throw new ShimError('failed-precondition', 'the engine has to be claimed before it is started');
+    const wanted = parseListenAddress(claimed.listen, 'the listen address');
+    const { fd, port } = listenTcp(wanted);
+    claimed.listenFd = fd;
+    const address = formatAddress({ host: wanted.host, port });
+    await serve(claimed.worker, fd, address, claimed.claim.announce ?? true);
+    return { type: 'started', addresses: [address] };
+  }
+
+  #startWorker(
+    input: Omit<WorkerInput, 'stdout' | 'stderr'> & {
+      readonly stdout: number | undefined;
+      readonly stderr: number | undefined;
+    },
+  ): Worker {
+    const own = (fd: number | undefined): number | undefined =>
+      fd === undefined ? undefined : duplicateFd(fd);
+    const workerData: WorkerInput = { ...input, stdout: own(input.stdout), stderr: own(input.stderr) };
+    const worker = new Worker(findInstallation().worker, {
+      env: {},
+      workerData,
+      resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },
+      name: 'guests',
+      // Descriptors come from system calls and from the main thread; Node's own books do not hold them.
+      trackUnmanagedFds: false,
+    });
+    worker.on('error', (error) => this.#onWorkerError(worker, error));
+    return worker;
+  }
+
+  /** A worker that failed while serving is replaced by a new one on the same listening socket. */
+  #onWorkerError(worker: Worker, error: unknown): void {
+    const claimed = this.#claimed;
+    if (this.#ending || claimed === undefined || claimed.worker !== worker || claimed.listenFd === undefined)
+      return;
+    const text = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`worker failed: ${text}\n`);
+    const now = performance.now();
+    claimed.replacements = [...claimed.replacements.filter((at) => now - at < replacementWindowMs), now];
+    if (claimed.replacements.length > maxReplacements) {
+      process.stderr.write(
+        `more than ${maxReplacements} workers failed within ${replacementWindowMs / 1000} s\n`,
+      );
+      process.exit(1);
+    }
+    claimed.worker = this.#startWorker(claimed);
+    const { listenFd } = claimed;
+    reply(claimed.worker, 'loaded')
+      .then(() => serve(claimed.worker, listenFd, claimed.listen, false))
+      .catch((thrown: unknown) => {
+        process.stderr.write(`a new worker could not be started: ${ShimError.from(thrown).message}\n`);
+        process.exit(1);
+      });
+  }
+
+  /** Ends with 0 after requests in flight; a second signal changes nothing, SIGKILL is always there. */
+  #drain(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    const claimed = this.#claimed;
+    if (claimed === undefined) process.exit(0);
+    setTimeout(() => process.exit(0), drainTimeoutMs).unref();
+    if (claimed.listenFd !== undefined) closeSync(claimed.listenFd);
+    claimed.worker.on('exit', () => process.exit(0));
+    const drain: WorkerRequest = { type: 'drain' };
+    claimed.worker.postMessage(drain);
+    reply(claimed.worker, 'drained').finally(() => process.exit(0));
+  }
+}
+
+function enterNetwork(network: NetworkTarget): void {
+  switch (network.kind) {
+    case 'host':
+      return;
+    case 'new':
+      newNetworkNamespace();
+      return;
+    case 'path': {
+      let fd: number;
+      try {
+        fd = openSync(network.path, constants.O_RDONLY);
+      } catch (error) {
+        throw new ShimError(
+          'failed-precondition',
+          `the network namespace "${network.path}" cannot be opened: ${String(error)}`,
+          { cause: error },
+        );
+      }
+      try {
+        enterNetworkNamespace(fd);
+      } finally {
+        closeSync(fd);
+      }
+      return;
+    }
+    default:
+      network satisfies never;
+  }
+}
+
+/** Opens an output; FIFOs read-write so that neither a late nor a lost reader matters (reference/containerd.md 4). */
+async function openOutput(output: EngineOutput): Promise<number | undefined> {
+  switch (output.kind) {
+    case 'null':
+      return undefined;
+    case 'fd':
+      return output.fd;
+    case 'fifo':
+      return openSync(output.path, constants.O_RDWR | constants.O_NONBLOCK);
+    case 'file':
+      await mkdir(dirname(output.path), { recursive: true });
+      return openSync(output.path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o644);
+    default:
+      return output satisfies never;
+  }
+}
+
+function sameFile(left: EngineOutput, right: EngineOutput): boolean {
+  return left.kind === 'file' && right.kind === 'file' && left.path === right.path;
+}
+
+async function serve(worker: Worker, listenFd: number, address: string, announce: boolean): Promise<void> {
+  const request: WorkerRequest = { type: 'serve', fd: duplicateFd(listenFd), address, announce };
+  worker.postMessage(request);
+  await reply(worker, 'serving');
+}
+
+/** The worker's next answer of a type; rejects with its reason, or when it dies first. */
+function reply<T extends WorkerReply['type']>(
+  worker: Worker,
+  type: T,
+): Promise<Extract<WorkerReply, { type: T }>> {
+  return new Promise((resolve, reject) => {
+    const onMessage = (message: WorkerReply): void => {
+      if (message.type !== type && message.type !== 'failed') return;
+      worker.off('message', onMessage);
+      worker.off('exit', onExit);
+      if (message.type === 'failed') reject(new ShimError(message.code, message.message));
+      else resolve(message as Extract<WorkerReply, { type: T }>);
+    };
+    const onExit = (code: number): void =>
+      reject(new ShimError('internal', `the worker thread ended with code ${code}`));
+    worker.on('message', onMessage);
+    worker.once('exit', onExit);
+  });
+}

@@ -1,0 +1,103 @@
+import { ShimError } from '../error.ts';
+import type { HttpExchange } from '../host/http-exchange.ts';
+import { type ComponentGrant, createImports } from '../host/imports.ts';
+import { InstanceScope } from '../host/scope.ts';
+import { GuestExit } from '../host/wasi/cli.ts';
+import { acceptExchange, sendFailure } from '../host/wasi/http/accept-exchange.ts';
+import type { ComponentRuntime } from './component-runtime.ts';
+import type { Permits } from './permits.ts';
+
+/** A component that answers HTTP requests, with everything an instance of it needs. */
+export type HttpComponent = {
+  readonly runtime: ComponentRuntime;
+  readonly grant: ComponentGrant;
+  /** Name of the export that is called. */
+  readonly handler: string;
+  /** Imports that get a stand-in. */
+  readonly missing: readonly string[];
+};
+
+/** The scope ended because the request is over; no failure. */
+const requestOver = new Error('the request is over');
+
+/**
+ * One request: a fresh instance, the guest's `handle`, the answer. Resolves when the guest is done and the response is
+ * sent or cut; a guest that traps, exits or answers nothing leaves 500 or a cut connection and a line in the app's log.
+ */
+export async function invokeHttp(
+  component: HttpComponent,
+  exchange: HttpExchange,
+  permits: Permits,
+): Promise<void> {
+  const release = await permits.acquire(exchange.signal);
+  const scope = new InstanceScope();
+  const onGone = (): void => scope.end(new Error('the client closed the connection'));
+  exchange.signal.addEventListener('abort', onGone, { once: true });
+  try {
+    const instance = await component.runtime.instantiate(
+      createImports(component.grant, scope, component.missing),
+    );
+    const handle = instance[component.handler]?.handle;
+    if (handle === undefined)
+      throw new ShimError(
+        'internal',
+        `component "${component.runtime.id}" lost its export "${component.handler}"`,
+      );
+    const { request, outparam, finished } = acceptExchange(exchange, scope);
+    const failure = await settleGuest(handle, request, outparam);
+    scope.end(failure ?? requestOver);
+    const outcome = await finished;
+    if (outcome.kind === 'error' || outcome.kind === 'no-response') sendFailure(exchange.response);
+    report(component, exchange, describe(outcome, failure));
+  } catch (thrown) {
+    scope.end(ShimError.from(thrown));
+    sendFailure(exchange.response);
+    report(component, exchange, `could not be started: ${textOf(thrown)}`);
+  } finally {
+    exchange.signal.removeEventListener('abort', onGone);
+    release();
+  }
+}
+
+async function settleGuest(
+  handle: (...args: never[]) => unknown,
+  ...args: readonly unknown[]
+): Promise<Error | undefined> {
+  try {
+    await handle(...(args as never[]));
+    return undefined;
+  } catch (thrown) {
+    return thrown instanceof Error ? thrown : new Error(String(thrown));
+  }
+}
+
+type Outcome = Awaited<ReturnType<typeof acceptExchange>['finished']>;
+
+/** What went wrong, if anything; a guest that fails after a whole response was sent is still told of. */
+function describe(outcome: Outcome, failure: Error | undefined): string | undefined {
+  const why = failure === undefined ? undefined : textOf(failure);
+  switch (outcome.kind) {
+    case 'sent':
+      return failure === undefined || failure instanceof GuestExit
+        ? undefined
+        : `failed after its response was sent: ${why}`;
+    case 'cut':
+      return `did not complete its response${why === undefined ? '' : `: ${why}`}`;
+    case 'error':
+      return `answered with the error "${outcome.code.tag}"`;
+    case 'no-response':
+      return why === undefined ? 'returned without a response' : `failed: ${why}`;
+    default:
+      return outcome satisfies never;
+  }
+}
+
+function textOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+function report(component: HttpComponent, exchange: HttpExchange, problem: string | undefined): void {
+  if (problem === undefined || exchange.signal.aborted) return;
+  const path = exchange.pathWithQuery.split('?', 1)[0];
+  component.grant.http.warn(`component "${component.runtime.id}" ${problem} (${exchange.method} ${path})`);
+}

@@ -1,0 +1,62 @@
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { AdapterPaths } from './lift.ts';
+
+/** Where the parts of this installation lie: a source checkout run by type stripping, or the bundle. */
+export type Installation = {
+  /** The Node binary that runs every process of ours. */
+  readonly node: string;
+  readonly engine: string;
+  readonly worker: string;
+  readonly preparer: string;
+  readonly adapters: AdapterPaths;
+  readonly version: string;
+  /** Version of the transpiler, part of the cache key. */
+  readonly transpilerVersion: string;
+};
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** Finds the parts relative to this file. */
+export function findInstallation(): Installation {
+  return import.meta.url.endsWith('.ts') ? checkout(join(here, '..', '..')) : bundle(here);
+}
+
+function checkout(root: string): Installation {
+  const modules = join(root, 'node_modules', '@bytecodealliance');
+  return {
+    node: process.execPath,
+    engine: join(root, 'src', 'main', 'engine.ts'),
+    worker: join(root, 'src', 'main', 'worker.ts'),
+    preparer: join(root, 'src', 'main', 'preparer.ts'),
+    adapters: adaptersIn(join(modules, 'jco', 'lib')),
+    version: versionOf(join(root, 'package.json')),
+    transpilerVersion: versionOf(join(modules, 'jco-transpile', 'package.json')),
+  };
+}
+
+function bundle(directory: string): Installation {
+  return {
+    node: process.execPath,
+    engine: join(directory, 'engine.mjs'),
+    worker: join(directory, 'worker.mjs'),
+    preparer: join(directory, 'preparer.mjs'),
+    adapters: adaptersIn(join(directory, 'adapters')),
+    version: versionOf(join(directory, 'package.json')),
+    transpilerVersion: versionOf(
+      join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'),
+    ),
+  };
+}
+
+function adaptersIn(directory: string): AdapterPaths {
+  return {
+    reactor: join(directory, 'wasi_snapshot_preview1.reactor.wasm'),
+    command: join(directory, 'wasi_snapshot_preview1.command.wasm'),
+  };
+}
+
+function versionOf(packageFile: string): string {
+  return (JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string }).version;
+}

@@ -1,0 +1,29 @@
+import { isIP } from 'node:net';
+import { ShimError } from '../error.ts';
+import type { ListenAddress } from '../linux.ts';
+
+/** Where Spin's HTTP trigger listens in a container when nothing else is said. */
+export const defaultListenAddress = '0.0.0.0:80';
+
+/**
+ * Parses `host:port`: an IPv4 or bracketed IPv6 literal, `localhost`, or nothing before the colon for all addresses.
+ * Throws `invalid-argument` naming where the text came from.
+ */
+export function parseListenAddress(text: string, where: string): ListenAddress {
+  const colon = text.lastIndexOf(':');
+  const host = text.slice(0, colon).replace(/^\[|\]$/g, '');
+  const port = text.slice(colon + 1);
+  const literal = host === '' ? '0.0.0.0' : host === 'localhost' ? '127.0.0.1' : host;
+  if (colon < 0 || !/^\d{1,5}$/.test(port) || Number(port) > 65535 || isIP(literal) === 0) {
+    throw new ShimError(
+      'invalid-argument',
+      `${where} is "${text}", expected an address and a port such as "0.0.0.0:80" or "[::]:80"`,
+    );
+  }
+  return { host: literal, port: Number(port) };
+}
+
+/** `host:port` with IPv6 in brackets. */
+export function formatAddress({ host, port }: ListenAddress): string {
+  return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+}

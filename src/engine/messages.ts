@@ -1,0 +1,58 @@
+import type { ErrorCode } from '../error.ts';
+import type { PreparedApp } from './prepared-app.ts';
+
+/** The network namespace an engine runs in. */
+export type NetworkTarget =
+  | { readonly kind: 'host' }
+  /** A namespace file, `/var/run/netns/…` or `/proc/<pid>/ns/net`. */
+  | { readonly kind: 'path'; readonly path: string }
+  /** A new one of its own, `lo` up. */
+  | { readonly kind: 'new' };
+
+/** Where a guest's output goes. A FIFO or file is opened by the engine itself. */
+export type EngineOutput =
+  | { readonly kind: 'null' }
+  | { readonly kind: 'fd'; readonly fd: number }
+  | { readonly kind: 'fifo'; readonly path: string }
+  | { readonly kind: 'file'; readonly path: string };
+
+/** Everything an idle engine needs to become the engine of one container. */
+export type EngineClaim = {
+  readonly id: string;
+  readonly prepared: PreparedApp;
+  readonly network: NetworkTarget;
+  /** The container's environment: variables and settings of the host side, not the guest's environment. */
+  readonly environment: readonly (readonly [name: string, value: string])[];
+  readonly args: readonly string[];
+  readonly stdout: EngineOutput;
+  readonly stderr: EngineOutput;
+  /** Absolute directory for key-value and SQLite files; exists, owned by us. */
+  readonly stateDir: string;
+  /** Absolute path of a runtime-config.toml, where there is one. */
+  readonly runtimeConfig?: string;
+  /** Where to listen when `SPIN_HTTP_LISTEN_ADDR` is not in the environment; default "0.0.0.0:80". */
+  readonly listen?: string;
+  /** The pod's resolv.conf and hosts file on this node. */
+  readonly resolvConf?: string;
+  readonly hosts?: string;
+  /** A PEM bundle that outbound TLS trusts besides Node's own roots. */
+  readonly caBundle?: string;
+  /** Values that win over every provider (`--variable`). */
+  readonly variables?: readonly (readonly [name: string, value: string])[];
+  /** Folder against which paths of dotenv files and databases are resolved; the command line's only. */
+  readonly workingDir?: string;
+  /** Lines for the app's standard output once it serves; the routes with their URLs as Spin prints them. */
+  readonly announce?: boolean;
+};
+
+/** What the parent tells an engine. */
+export type EngineRequest =
+  | { readonly type: 'claim'; readonly claim: EngineClaim }
+  | { readonly type: 'start' };
+
+/** What an engine tells its parent. */
+export type EngineReply =
+  | { readonly type: 'ready' }
+  | { readonly type: 'claimed' }
+  | { readonly type: 'started'; readonly addresses: readonly string[] }
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

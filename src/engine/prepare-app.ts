@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type { App, Component } from '../app/types.ts';
+import { ShimError } from '../error.ts';
+import { asyncImports } from '../host/async-imports.ts';
+import { ComponentCache } from './component-cache.ts';
+import { importMap } from './import-names.ts';
+import { type AdapterPaths, firstLine, liftToComponent } from './lift.ts';
+import type { PreparedApp, PreparedComponent } from './prepared-app.ts';
+import { transpileComponent, transpileRevision } from './transpile.ts';
+
+/** Bytes of one component's source; larger ones are refused. */
+const maxComponentBytes = 256 * 1024 * 1024;
+
+/**
+ * Brings every component of the app into the cache: lifts it if it is a module, transpiles it, checks that its core
+ * modules compile. Runs in the preparer, a process of its own. Throws `invalid-component`, `digest-mismatch`,
+ * `unsupported`; the message names component and source.
+ */
+export async function prepareApp(
+  app: App,
+  storeDir: string,
+  adapters: AdapterPaths,
+  toolVersion: string,
+): Promise<PreparedApp> {
+  const cache = new ComponentCache(storeDir, [
+    toolVersion,
+    String(transpileRevision),
+    JSON.stringify(asyncImports),
+    JSON.stringify(importMap),
+  ]);
+  const components: PreparedComponent[] = [];
+  for (const component of app.components) components.push(await prepareComponent(component, cache, adapters));
+  return { app, components };
+}
+
+async function prepareComponent(
+  component: Component,
+  cache: ComponentCache,
+  adapters: AdapterPaths,
+): Promise<PreparedComponent> {
+  const { digest, path } = component.source;
+  const prepared = { id: component.id, directory: cache.pathOf(digest), digest };
+  if (await cache.has(digest)) return prepared;
+  const where = `component "${component.id}" ("${path}")`;
+  const bytes = await readFile(path);
+  if (bytes.length > maxComponentBytes) {
+    throw new ShimError(
+      'resource-exhausted',
+      `${where} has ${bytes.length} bytes, the limit is ${maxComponentBytes}`,
+    );
+  }
+  const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  if (actual !== digest) {
+    throw new ShimError(
+      'digest-mismatch',
+      `${where} has digest ${actual}, expected ${digest}: the file was changed or damaged`,
+    );
+  }
+  const transpiled = await transpileComponent(
+    await liftToComponent(bytes, adapters, where),
+    asyncImports,
+    where,
+  );
+  for (const [name, module] of transpiled.coreModules) {
+    await WebAssembly.compile(Buffer.from(module)).catch((error: unknown) => {
+      throw new ShimError(
+        'invalid-component',
+        `${where}: its core module "${name}" does not compile: ${firstLine(error)}`,
+        {
+          cause: error,
+        },
+      );
+    });
+  }
+  await cache.put(digest, transpiled);
+  return prepared;
+}

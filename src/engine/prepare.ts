@@ -1,0 +1,112 @@
+import { spawn } from 'node:child_process';
+import { type ErrorCode, ShimError } from '../error.ts';
+import { findInstallation } from './installation.ts';
+import type { PreparedApp } from './prepared-app.ts';
+
+/** Where an app is taken from. */
+export type PrepareSource =
+  /** A `spin.toml` on disk; `direct` mounts folders where they are instead of copying. */
+  | { readonly kind: 'folder'; readonly manifest: string; readonly mode: 'copy' | 'direct' }
+  /** An OCI image layout on disk. */
+  | { readonly kind: 'layout'; readonly path: string; readonly reference?: string }
+  | { readonly kind: 'registry'; readonly reference: string; readonly insecure: boolean }
+  /** An image in containerd's content store; its root filesystem is where a docker-built app lies. */
+  | {
+      readonly kind: 'containerd';
+      readonly address: string;
+      readonly namespace: string;
+      readonly image: string;
+      readonly rootfs: string;
+    };
+
+export type PrepareJob = {
+  readonly source: PrepareSource;
+  /** The store of blobs, assets and transpiled components; made when missing, readable by its owner only. */
+  readonly storeDir: string;
+  /** Where files of an app in a folder are copied to. */
+  readonly workDir: string;
+  /** Component ids to keep, `SPIN_COMPONENTS_TO_RETAIN`. */
+  readonly retain?: readonly string[];
+};
+
+/** What the preparer answers, one message. */
+export type PrepareReply =
+  | { readonly type: 'prepared'; readonly prepared: PreparedApp }
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };
+
+/** Time for one app, milliseconds; large JavaScript components take 1 to 2 s. */
+const defaultTimeoutMs = 120_000;
+
+/** V8 heap of a preparer, MiB: an image that needs more is refused with the process, not with the node. */
+const maxHeapMiB = 1024;
+
+/**
+ * Fetches, checks and transpiles an app in a throwaway process, so that nothing an image brings is parsed in a process
+ * that lives on. Rejects with the one reason why the app cannot run.
+ */
+export function prepare(
+  job: PrepareJob,
+  options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+): Promise<PreparedApp> {
+  const { node, preparer } = findInstallation();
+  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  const child = spawn(node, ['--no-warnings', `--max-old-space-size=${maxHeapMiB}`, preparer], {
+    cwd: '/',
+    detached: true,
+    env: preparerEnvironment(),
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  return new Promise((resolve, reject) => {
+    let tail = '';
+    const stop = (error: ShimError): void => {
+      child.kill('SIGKILL');
+      reject(error);
+    };
+    const timer = setTimeout(
+      () => stop(new ShimError('deadline-exceeded', `preparing the app took longer than ${timeoutMs} ms`)),
+      timeoutMs,
+    );
+    options.signal?.addEventListener(
+      'abort',
+      () => stop(new ShimError('unavailable', 'preparing the app was cancelled')),
+      { once: true },
+    );
+    child.stderr?.on('data', (chunk: Buffer) => {
+      tail = (tail + chunk.toString('utf8')).slice(-2048);
+    });
+    child.once('error', (error) =>
+      reject(
+        new ShimError('unavailable', `the preparer could not be started: ${error.message}`, { cause: error }),
+      ),
+    );
+    child.once('message', (message) => {
+      const reply = message as PrepareReply;
+      if (reply.type === 'prepared') resolve(reply.prepared);
+      else reject(new ShimError(reply.code, reply.message));
+    });
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      reject(
+        new ShimError(
+          'internal',
+          `the preparer ended without an answer (${signal ?? `exit code ${code}`}): ${tail.trim() || 'no message'}`,
+        ),
+      );
+    });
+    child.send(job);
+  });
+}
+
+/** What a registry client needs of the environment: where credentials and certificates lie, and proxies. */
+function preparerEnvironment(): Record<string, string | undefined> {
+  const names = [
+    'HOME',
+    'PATH',
+    'DOCKER_CONFIG',
+    'XDG_CONFIG_HOME',
+    'NODE_EXTRA_CA_CERTS',
+    'NODE_COMPILE_CACHE',
+  ];
+  return Object.fromEntries(names.map((name) => [name, process.env[name]]));
+}

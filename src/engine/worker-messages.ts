@@ -1,0 +1,23 @@
+import type { ErrorCode } from '../error.ts';
+import type { CompiledComponent } from './core-modules.ts';
+import type { EngineClaim } from './messages.ts';
+
+/** What a worker is born with. */
+export type WorkerInput = {
+  readonly claim: EngineClaim;
+  readonly components: readonly CompiledComponent[];
+  /** Descriptors of the outputs, this worker's own; undefined discards. */
+  readonly stdout: number | undefined;
+  readonly stderr: number | undefined;
+};
+
+export type WorkerRequest =
+  /** Serve on a listening socket; the descriptor is the worker's own. */
+  | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }
+  | { readonly type: 'drain' };
+
+export type WorkerReply =
+  | { readonly type: 'loaded'; readonly listen: string }
+  | { readonly type: 'serving' }
+  | { readonly type: 'drained' }
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

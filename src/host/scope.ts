@@ -1,0 +1,134 @@
+import { ShimError } from '../error.ts';
+
+/** What one instance may make the host hold. Bytes and counts; every limit has a message that names it. */
+export type InstanceLimits = {
+  /** Host objects (streams, pollables, fields, descriptors, …) alive at once. */
+  readonly maxHandles: number;
+  /** Bytes of request or response bodies, headers and files held for the guest at once. */
+  readonly maxHeldBytes: number;
+};
+
+/** Limits that suit a small node: 10,000 handles and 64 MiB. */
+export const defaultInstanceLimits: InstanceLimits = { maxHandles: 10_000, maxHeldBytes: 64 * 1024 * 1024 };
+
+/**
+ * Everything the host holds for one instance: its open objects, its pending waits, its quota. When the request is over
+ * or abandoned the scope is ended: every pending wait is rejected (V8 never frees a suspended stack whose promise does
+ * not settle, reference/engine.md section 4) and every object still open is disposed.
+ */
+export class InstanceScope {
+  readonly limits: InstanceLimits;
+  #rejections = new Set<(reason: Error) => void>();
+  #open = new Set<Disposable>();
+  #heldBytes = 0;
+  #ended: Error | undefined;
+
+  constructor(limits: InstanceLimits = defaultInstanceLimits) {
+    this.limits = limits;
+  }
+
+  /** The reason the scope ended, or undefined while it lives. */
+  get ended(): Error | undefined {
+    return this.#ended;
+  }
+
+  /** How many host objects are open; for tests and for the leak check. */
+  get openHandles(): number {
+    return this.#open.size;
+  }
+
+  /** How many waits are pending; for tests. */
+  get pendingWaits(): number {
+    return this.#rejections.size;
+  }
+
+  /**
+   * Waits for `start` to call back. Rejects when the scope ends first; `start` returns what cancels it.
+   * All waiting a guest does goes through here.
+   */
+  wait(start: (resolve: () => void) => () => void): Promise<void> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    return new Promise((resolve, reject) => {
+      let cancel: (() => void) | undefined;
+      let settled = false;
+      const settle = (finish: () => void): void => {
+        if (settled) return;
+        settled = true;
+        this.#rejections.delete(abandon);
+        cancel?.();
+        finish();
+      };
+      const abandon = (reason: Error): void => settle(() => reject(reason));
+      this.#rejections.add(abandon);
+      cancel = start(() => settle(resolve));
+      if (settled) cancel();
+    });
+  }
+
+  /** Passes a promise's result on, unless the scope ends first; the promise itself is not cancelled. */
+  async settle<T>(promise: Promise<T>): Promise<T> {
+    if (this.#ended !== undefined) {
+      promise.catch(() => {});
+      throw this.#ended;
+    }
+    return new Promise<T>((resolve, reject) => {
+      const abandon = (reason: Error): void => reject(reason);
+      this.#rejections.add(abandon);
+      promise.then(
+        (value) => {
+          this.#rejections.delete(abandon);
+          resolve(value);
+        },
+        (error: unknown) => {
+          this.#rejections.delete(abandon);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  /** Counts a host object as open until `release`. Throws (the guest traps) above `maxHandles`. */
+  adopt(object: Disposable): void {
+    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#open.size >= this.limits.maxHandles) {
+      throw new ShimError(
+        'resource-exhausted',
+        `the guest holds ${this.#open.size} host objects, the limit "maxHandles" is ${this.limits.maxHandles}: drop handles that are no longer used`,
+      );
+    }
+    this.#open.add(object);
+  }
+
+  /** Takes an object off the books; harmless when it was not on them. */
+  release(object: Disposable): void {
+    this.#open.delete(object);
+  }
+
+  /** Charges bytes the host holds for the guest. Throws (the guest traps) above `maxHeldBytes`, charging nothing. */
+  charge(bytes: number): void {
+    if (this.#heldBytes + bytes > this.limits.maxHeldBytes) {
+      throw new ShimError(
+        'resource-exhausted',
+        `the guest makes the host hold ${this.#heldBytes + bytes} bytes, the limit "maxHeldBytes" is ${this.limits.maxHeldBytes}`,
+      );
+    }
+    this.#heldBytes += bytes;
+  }
+
+  /** Gives charged bytes back. */
+  refund(bytes: number): void {
+    this.#heldBytes = Math.max(0, this.#heldBytes - bytes);
+  }
+
+  /** Ends the scope: rejects every pending wait with `reason`, disposes every open object. Idempotent. */
+  end(reason: Error): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = reason;
+    const rejections = this.#rejections;
+    this.#rejections = new Set();
+    for (const reject of rejections) reject(reason);
+    const open = this.#open;
+    this.#open = new Set();
+    for (const object of open) object[Symbol.dispose]();
+  }
+}

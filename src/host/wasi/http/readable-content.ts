@@ -1,0 +1,91 @@
+import type { Readable } from 'node:stream';
+import type { HeaderList } from '../../http-exchange.ts';
+import { type ByteSource, type Readiness, Signal } from '../io.ts';
+import { type ErrorCode, HttpFailure } from './error-code.ts';
+import type { IncomingContent } from './incoming-body.ts';
+
+/**
+ * The body of an inbound request. Back-pressure is the stream's own: it stops reading from the client at its
+ * high-water mark, and is not touched at all before the guest asks for bytes.
+ */
+export class ReadableContent implements IncomingContent {
+  readonly source: ByteSource;
+  readonly ended: Readiness;
+  readonly #readable: Readable;
+  readonly #trailers: () => HeaderList;
+  readonly #signal = new Signal();
+  readonly #notify = (): void => this.#signal.notify();
+  #use: 'untouched' | 'reading' | 'discarding' | 'abandoned' = 'untouched';
+
+  constructor(readable: Readable, trailers: () => HeaderList) {
+    this.#readable = readable;
+    this.#trailers = trailers;
+    this.source = {
+      readiness: {
+        isReady: () => this.#readable.readableLength > 0 || this.end() !== undefined,
+        subscribe: (callback) => this.#subscribe(callback),
+      },
+      read: (max) => this.#read(max),
+      close: () => {},
+    };
+    this.ended = {
+      isReady: () => this.end() !== undefined,
+      subscribe: (callback) => this.#signal.subscribe(callback),
+    };
+  }
+
+  end(): { readonly trailers: HeaderList } | { readonly code: ErrorCode } | undefined {
+    if (this.#readable.readableEnded) return { trailers: this.#trailers() };
+    if (this.#readable.destroyed || this.#use === 'abandoned')
+      return { code: { tag: 'connection-terminated' } };
+    return undefined;
+  }
+
+  discard(): void {
+    if (this.#use === 'discarding' || this.#use === 'abandoned') return;
+    this.#listen();
+    this.#use = 'discarding';
+    this.#readable.off('readable', this.#notify);
+    this.#readable.resume();
+  }
+
+  abandon(): void {
+    this.#use = 'abandoned';
+    for (const event of ['readable', 'end', 'close']) this.#readable.off(event, this.#notify);
+    this.#notify();
+  }
+
+  #read(max: number): Uint8Array | 'end' | undefined {
+    const available = this.#readable.readableLength;
+    if (available > 0 && this.#use !== 'abandoned') {
+      this.#listen();
+      const bytes: unknown = this.#readable.read(Math.min(max, available));
+      if (bytes instanceof Uint8Array) return bytes;
+    }
+    const end = this.end();
+    if (end === undefined) this.#ask();
+    else if ('code' in end) throw new HttpFailure(end.code);
+    else return 'end';
+    return undefined;
+  }
+
+  #subscribe(callback: () => void): () => void {
+    const cancel = this.#signal.subscribe(callback);
+    this.#ask();
+    return cancel;
+  }
+
+  /** Makes an empty stream fetch more, or notice that it has ended. */
+  #ask(): void {
+    this.#listen();
+    if (this.#use === 'reading' && this.#readable.readableLength === 0) this.#readable.read(0);
+  }
+
+  #listen(): void {
+    if (this.#use !== 'untouched') return;
+    this.#use = 'reading';
+    for (const event of ['readable', 'end', 'close']) this.#readable.on(event, this.#notify);
+    // 'close' follows; without a listener the error would end the process.
+    this.#readable.on('error', () => {});
+  }
+}

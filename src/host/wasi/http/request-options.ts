@@ -1,0 +1,74 @@
+import type { InstanceScope } from '../../scope.ts';
+
+/** Timeouts of one outbound request, milliseconds. */
+export type RequestTimeouts = {
+  readonly connect: number;
+  readonly firstByte: number;
+  readonly betweenBytes: number;
+};
+
+/** Spin's default for each of the three (reference/spin.md 4.4). */
+export const defaultTimeoutMs = 600_000;
+
+/** Longest delay a Node timer takes. */
+const maxTimerMs = 2 ** 31 - 1;
+
+function milliseconds(duration: bigint | undefined): number {
+  if (duration === undefined) return defaultTimeoutMs;
+  const rounded = (duration + 999_999n) / 1_000_000n;
+  return rounded > BigInt(maxTimerMs) ? maxTimerMs : Number(rounded);
+}
+
+/** wasi:http/types `request-options`; durations are nanoseconds. */
+export class RequestOptions {
+  readonly #scope: InstanceScope;
+  #connect: bigint | undefined;
+  #firstByte: bigint | undefined;
+  #betweenBytes: bigint | undefined;
+
+  constructor(scope: InstanceScope) {
+    this.#scope = scope;
+    scope.adopt(this);
+  }
+
+  /** Takes the timeouts out of a handle that the guest gave away; defaults without one. */
+  static take(options: RequestOptions | undefined): RequestTimeouts {
+    if (options === undefined) {
+      return { connect: defaultTimeoutMs, firstByte: defaultTimeoutMs, betweenBytes: defaultTimeoutMs };
+    }
+    options.#scope.release(options);
+    return {
+      connect: milliseconds(options.#connect),
+      firstByte: milliseconds(options.#firstByte),
+      betweenBytes: milliseconds(options.#betweenBytes),
+    };
+  }
+
+  connectTimeout(): bigint | undefined {
+    return this.#connect;
+  }
+
+  setConnectTimeout(duration: bigint | undefined): void {
+    this.#connect = duration;
+  }
+
+  firstByteTimeout(): bigint | undefined {
+    return this.#firstByte;
+  }
+
+  setFirstByteTimeout(duration: bigint | undefined): void {
+    this.#firstByte = duration;
+  }
+
+  betweenBytesTimeout(): bigint | undefined {
+    return this.#betweenBytes;
+  }
+
+  setBetweenBytesTimeout(duration: bigint | undefined): void {
+    this.#betweenBytes = duration;
+  }
+
+  [Symbol.dispose](): void {
+    this.#scope.release(this);
+  }
+}

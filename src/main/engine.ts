@@ -1,0 +1,3 @@
+import { EngineServer } from '../engine/engine-server.ts';
+
+new EngineServer().run();

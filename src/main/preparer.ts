@@ -1,0 +1,4 @@
+import { runPreparer } from '../engine/preparer.ts';
+import { openContent } from './prepare-source.ts';
+
+runPreparer(openContent);

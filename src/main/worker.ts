@@ -1,0 +1,3 @@
+import { runWorker } from '../engine/worker-thread.ts';
+
+runWorker();

@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { Agent, get } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
+import { connect } from 'node:net';
+import { test } from 'node:test';
+import { answer, RawClient, serve } from './test-trigger.ts';
+
+const plain = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+
+test('draining without connections ends at once', async (t) => {
+  const { server } = await serve(t, async () => {}, undefined, { drainIdleMs: 1_000_000 });
+  await server.drain();
+});
+
+test('a request in flight finishes, says that the connection ends, and no new connection is taken', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const called = Promise.withResolvers<void>();
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => {
+      called.resolve();
+      await gate.promise;
+      answer(exchange, 200, 'finished');
+    },
+    undefined,
+    { drainIdleMs: 20 },
+  );
+  const client = await RawClient.open(port);
+  client.socket.once('end', () => client.socket.end());
+  client.send(plain);
+  await called.promise;
+  let drained = false;
+  const draining = server.drain().then(() => (drained = true));
+  const refused = await new Promise<string>((resolve) => {
+    const attempt = (): void => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+      socket.on('close', (failed) => {
+        if (!failed) setImmediate(attempt);
+      });
+      socket.on('connect', () => socket.end());
+    };
+    attempt();
+  });
+  assert.equal(refused, 'ECONNREFUSED');
+  assert.equal(drained, false);
+  gate.resolve();
+  await client.closed;
+  assert.match(client.received.toLowerCase(), /\r\nconnection: close\r\n/);
+  assert.ok(client.received.endsWith('finished'));
+  await draining;
+});
+
+test('an idle connection may send one more request, then it ends', async (t) => {
+  const { port, server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'), undefined, {
+    drainIdleMs: 10_000,
+  });
+  const client = await RawClient.open(port);
+  client.socket.once('end', () => client.socket.end());
+  client.send(plain);
+  await client.until((text) => text.endsWith('ok'));
+  const draining = server.drain();
+  client.received = '';
+  client.send(plain);
+  await client.closed;
+  assert.match(client.received.toLowerCase(), /^http\/1\.1 200 [^]*connection: close[^]*ok$/);
+  await draining;
+});
+
+test('idle connections and those that never sent anything are closed when their time is up', async (t) => {
+  const { port, server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'), undefined, {
+    drainIdleMs: 20,
+  });
+  const [idle, silent] = [await RawClient.open(port), await RawClient.open(port)];
+  for (const { socket } of [idle, silent]) socket.once('end', () => socket.end());
+  idle.send(plain);
+  await idle.until((text) => text.endsWith('ok'));
+  await server.drain();
+  await Promise.all([idle.closed, silent.closed]);
+});
+
+test('an HTTP/2 connection finishes its streams and is told to go away', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const called = Promise.withResolvers<void>();
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => {
+      called.resolve();
+      await gate.promise;
+      answer(exchange, 200, 'finished');
+    },
+    undefined,
+    { drainIdleMs: 20 },
+  );
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  const told = new Promise<number>((resolve) => session.once('goaway', (code) => resolve(code)));
+  const closed = new Promise<void>((resolve) => session.once('close', () => resolve()));
+  const stream = session.request({ ':path': '/' });
+  const body = new Promise<string>((resolve, reject) => {
+    let text = '';
+    stream.setEncoding('utf8');
+    stream.on('data', (part: string) => (text += part));
+    stream.on('end', () => resolve(text));
+    stream.on('error', reject);
+  });
+  await called.promise;
+  const draining = server.drain();
+  assert.equal(await told, 0);
+  gate.resolve();
+  assert.equal(await body, 'finished');
+  await Promise.all([closed, draining]);
+});
+
+test('draining under a load of keep-alive requests loses none', async (t) => {
+  const { port, server } = await serve(t, async (_component, exchange) => {
+    await new Promise((resolve) => setImmediate(resolve));
+    answer(exchange, 200, 'ok');
+  });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const failures: string[] = [];
+  let served = 0;
+  let draining: Promise<void> | undefined;
+  const one = (own: Agent): Promise<'ok' | 'refused'> =>
+    new Promise((resolve) => {
+      const request = get({ port, host: '127.0.0.1', agent: own }, (response) => {
+        response.resume();
+        response.on('end', () => resolve('ok'));
+        response.on('error', (error) => {
+          failures.push(error.message);
+          resolve('refused');
+        });
+      });
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ECONNREFUSED') failures.push(`${error.code}`);
+        resolve('refused');
+      });
+    });
+  const loop = async (): Promise<void> => {
+    const own = new Agent({ keepAlive: true, maxSockets: 1 });
+    while ((await one(own)) === 'ok') {
+      served += 1;
+      if (served === 400) draining = server.drain();
+    }
+    own.destroy();
+  };
+  await Promise.all(Array.from({ length: 16 }, loop));
+  await draining;
+  assert.deepEqual(failures, []);
+  assert.ok(served >= 400);
+});
