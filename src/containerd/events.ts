@@ -1,0 +1,117 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '../telemetry/log.ts';
+import { TtrpcClient } from '../ttrpc/client.ts';
+import { type AnyMessage, type Empty, type Timestamp, toTimestamp } from './messages.ts';
+import { ProtoFile } from './proto-file.ts';
+
+/** Events that may wait for containerd; newer ones are dropped. */
+const maxQueuedEvents = 2048;
+
+/** Longest wait for one Forward, milliseconds. */
+const forwardTimeoutMs = 5_000;
+
+/** How often one event is tried, and the pause that grows by as much after each failure, milliseconds. */
+const maxAttempts = 5;
+const retryPauseMs = 1_000;
+
+type ForwardRequest = {
+  readonly envelope: {
+    readonly timestamp: Timestamp;
+    readonly namespace: string;
+    readonly topic: string;
+    readonly event: AnyMessage;
+  };
+};
+
+export const eventsServiceName = 'containerd.services.events.ttrpc.v1.Events';
+const forwardCodec = new ProtoFile('events_ttrpc.proto').method<ForwardRequest, Empty>(
+  eventsServiceName,
+  'Forward',
+);
+
+export type EventPublisherOptions = {
+  /** containerd's ttrpc socket. */
+  readonly address: string;
+  /** The containerd namespace the events are of. */
+  readonly namespace: string;
+  readonly log: Logger;
+  readonly maxQueued?: number;
+  readonly retryPauseMs?: number;
+};
+
+/**
+ * Tells containerd what happens to tasks: one event after the other, in the order of the calls, over one connection
+ * that is made anew when it breaks. While containerd restarts, events wait; one that fails five times is dropped, so
+ * that it does not hold up the rest for ever.
+ */
+export class EventPublisher {
+  readonly #address: string;
+  readonly #namespace: string;
+  readonly #log: Logger;
+  readonly #maxQueued: number;
+  readonly #retryPauseMs: number;
+  readonly #queue: ForwardRequest[] = [];
+  #client: TtrpcClient | undefined;
+  #sending: Promise<void> | undefined;
+
+  constructor(options: EventPublisherOptions) {
+    this.#address = options.address.replace(/^unix:\/\//, '');
+    this.#namespace = options.namespace;
+    this.#log = options.log;
+    this.#maxQueued = options.maxQueued ?? maxQueuedEvents;
+    this.#retryPauseMs = options.retryPauseMs ?? retryPauseMs;
+  }
+
+  /** Queues an event. Never throws, never waits. */
+  publish(topic: string, event: AnyMessage): void {
+    if (this.#queue.length >= this.#maxQueued) {
+      this.#log.error({ topic }, 'event dropped: too many wait for containerd');
+      return;
+    }
+    const timestamp = toTimestamp(new Date());
+    this.#queue.push({ envelope: { timestamp, namespace: this.#namespace, topic, event } });
+    this.#sending ??= this.#sendAll();
+  }
+
+  /** Resolves when the queue is empty. */
+  async flushed(): Promise<void> {
+    while (this.#sending !== undefined) await this.#sending;
+  }
+
+  close(): void {
+    this.#queue.length = 0;
+    this.#client?.close();
+  }
+
+  async #sendAll(): Promise<void> {
+    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
+      await this.#deliver(next);
+      if (this.#queue[0] === next) this.#queue.shift();
+    }
+    this.#sending = undefined;
+  }
+
+  async #deliver(request: ForwardRequest): Promise<void> {
+    const { topic } = request.envelope;
+    for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+      try {
+        await this.#forward(request);
+        return;
+      } catch (error) {
+        this.#log.warn({ topic, attempt, err: error }, 'event not delivered to containerd');
+      }
+      if (attempt < maxAttempts) await sleep(attempt * this.#retryPauseMs);
+    }
+    this.#log.error({ topic }, `event dropped after ${maxAttempts} attempts`);
+  }
+
+  /** One try; a connection that broke since the last event is replaced first, without counting as a failure. */
+  async #forward(request: ForwardRequest): Promise<void> {
+    if (this.#client === undefined || this.#client.closed) {
+      this.#client = await TtrpcClient.connect(this.#address, { connectTimeoutMs: forwardTimeoutMs });
+    }
+    await this.#client.call(eventsServiceName, 'Forward', forwardCodec, request, {
+      timeoutMs: forwardTimeoutMs,
+    });
+  }
+}

@@ -1,0 +1,89 @@
+import type { AnyMessage } from './messages.ts';
+import { ProtoFile } from './proto-file.ts';
+
+/** Most bytes of a runtime's options that are read. */
+export const maxOptionsBytes = 1024 * 1024;
+
+/** What the operator wrote in the `options` table of the containerd runtime. */
+export type RuntimeOptions = {
+  /** Absolute path of our configuration file. */
+  readonly configPath?: string;
+  /** The table itself as TOML (containerd 1.7 and later, where no ConfigPath was given). */
+  readonly configBody?: string;
+  /** Undefined if the options do not say; then the form of the cgroup path decides. */
+  readonly systemdCgroup?: boolean;
+};
+
+type RuntimeOptionsMessage = {
+  readonly typeUrl: string;
+  readonly configPath: string;
+  readonly configBody: Uint8Array;
+};
+type BootstrapParams = {
+  readonly instanceId: string;
+  readonly namespace: string;
+  readonly extensions: readonly { readonly value: AnyMessage | null }[];
+};
+
+const optionsCodec = new ProtoFile('runtime_options.proto').message<RuntimeOptionsMessage>(
+  'runtimeoptions.v1.Options',
+);
+const bootstrapFile = new ProtoFile('bootstrap.proto');
+const bootstrapCodec = bootstrapFile.message<BootstrapParams>(
+  'containerd.runtime.bootstrap.v1.BootstrapParams',
+);
+const anyCodec = bootstrapFile.message<AnyMessage>('google.protobuf.Any');
+
+/** Type names under which our options travel; with and without a prefix. */
+const optionsTypeName = 'runtimeoptions.v1.Options';
+
+/**
+ * Reads what containerd wrote to the standard input of `start`: nothing, an Any, or BootstrapParams (containerd 2.3
+ * and later). The last two parse as each other; it is BootstrapParams if its first two fields are this container's id
+ * and namespace (containerd.md 1.4). Options that make no sense count as none: containerd's are not ours to refuse.
+ */
+export function parseRuntimeOptions(bytes: Buffer, id: string, namespace: string): RuntimeOptions {
+  if (bytes.length === 0 || bytes.length > maxOptionsBytes) return {};
+  const any = findOptions(bytes, id, namespace);
+  if (any === undefined) return {};
+  const message = attempt(() => optionsCodec.deserialize(Buffer.from(any.value)));
+  if (message === undefined) return {};
+  const configBody = Buffer.from(message.configBody).toString('utf8');
+  const systemdCgroup = readSystemdCgroup(configBody);
+  return {
+    ...(message.configPath.startsWith('/') ? { configPath: message.configPath } : {}),
+    ...(configBody === '' ? {} : { configBody }),
+    ...(systemdCgroup === undefined ? {} : { systemdCgroup }),
+  };
+}
+
+function findOptions(bytes: Buffer, id: string, namespace: string): AnyMessage | undefined {
+  const bootstrap = attempt(() => bootstrapCodec.deserialize(bytes));
+  const candidates =
+    bootstrap !== undefined && bootstrap.instanceId === id && bootstrap.namespace === namespace
+      ? bootstrap.extensions.map((extension) => extension.value)
+      : [attempt(() => anyCodec.deserialize(bytes)) ?? null];
+  for (const any of candidates) {
+    if (any !== null && any.type_url.slice(any.type_url.lastIndexOf('/') + 1) === optionsTypeName) return any;
+  }
+  return undefined;
+}
+
+/** `SystemdCgroup = true` on a line of its own, which is how containerd writes the table. */
+function readSystemdCgroup(toml: string): boolean | undefined {
+  for (const line of toml.split('\n')) {
+    const equals = line.indexOf('=');
+    if (equals < 0 || line.slice(0, equals).trim() !== 'SystemdCgroup') continue;
+    const value = line.slice(equals + 1).trim();
+    if (value === 'true' || value === 'false') return value === 'true';
+  }
+  return undefined;
+}
+
+function attempt<T>(run: () => T): T | undefined {
+  try {
+    return run();
+  } catch {
+    return undefined;
+  }
+}

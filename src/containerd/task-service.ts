@@ -1,0 +1,282 @@
+import { join } from 'node:path';
+import { ShimError } from '../error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { CallContext } from '../ttrpc/service.ts';
+import { type Bundle, readBundle, readBundleFile } from '../workload/bundle.ts';
+import { roleOf } from '../workload/sandbox-registry.ts';
+import { parseResources } from '../workload/spec.ts';
+import { TaskStdio } from '../workload/stdio.ts';
+import { Task, type TaskObserver } from '../workload/task.ts';
+import type { TaskExit } from '../workload/task-state.ts';
+import type { WorkloadFactory } from '../workload/workload-factory.ts';
+import {
+  type CreateRequest,
+  type DeleteResponse,
+  type Empty,
+  type ExecRequest,
+  type ExitResponse,
+  type KillRequest,
+  type PidResponse,
+  type ProcessRequest,
+  type StateResponse,
+  type TaskHandlers,
+  taskStatus,
+  toTimestamp,
+  type UpdateRequest,
+} from './messages.ts';
+import { encodeMetrics } from './metrics.ts';
+import { maxOptionsBytes, parseRuntimeOptions } from './options.ts';
+import { encodeTaskEvent, type TaskEvents } from './task-events.ts';
+import type { TaskTable } from './task-table.ts';
+
+/** Task ids as containerd makes them: no path, no more than a file name holds. */
+const maxIdBytes = 255;
+
+export type TaskServiceOptions = {
+  readonly namespace: string;
+  readonly table: TaskTable;
+  readonly factory: WorkloadFactory;
+  readonly log: Logger;
+  /** Tells containerd. Must keep the order of the calls. */
+  readonly publish: (topic: string, event: ReturnType<typeof encodeTaskEvent>['event']) => void;
+  /** A task's own log in its bundle, from its creation to its deletion. */
+  readonly taskLog: { open(id: string, path: string): void; close(id: string): void };
+};
+
+/** The task service (containerd.md 3): requests → workload states, state changes → events. */
+export class TaskService implements TaskHandlers {
+  readonly #options: TaskServiceOptions;
+  readonly #table: TaskTable;
+
+  constructor(options: TaskServiceOptions) {
+    this.#options = options;
+    this.#table = options.table;
+  }
+
+  readonly Create = async (request: CreateRequest, context: CallContext): Promise<PidResponse> => {
+    const { id } = request;
+    checkId(id);
+    if (request.terminal) {
+      throw new ShimError('invalid-argument', `task "${id}" asks for a terminal: Spin containers have none`);
+    }
+    if (request.checkpoint !== '') {
+      throw new ShimError('unimplemented', `task "${id}" is to be restored: checkpoints are not supported`);
+    }
+    this.#options.taskLog.open(id, join(request.bundle, 'log'));
+    try {
+      const task = await this.#table.create(id, context.signal, (signal, keep) =>
+        this.#create(request, signal, keep),
+      );
+      return { pid: task.pid };
+    } catch (error) {
+      this.#options.log.error({ instance: id, err: error }, 'task not created');
+      if (this.#table.find(id) === undefined) this.#options.taskLog.close(id);
+      throw error;
+    }
+  };
+
+  readonly Start = async ({ id, execId }: ProcessRequest): Promise<PidResponse> => {
+    const task = this.#init(id, execId);
+    try {
+      await task.start();
+    } catch (error) {
+      this.#options.log.error({ instance: id, err: error }, 'task not started');
+      throw error;
+    }
+    return { pid: task.pid };
+  };
+
+  readonly State = async ({ id, execId }: ProcessRequest): Promise<StateResponse> => {
+    const task = this.#init(id, execId);
+    const { state } = task;
+    const exit = state.kind === 'stopped' ? state.exit : undefined;
+    return {
+      id,
+      bundle: task.bundle,
+      pid: task.pid,
+      status: taskStatus[state.kind],
+      ...task.stdioPaths,
+      terminal: false,
+      ...exitFields(exit),
+      execId: '',
+    };
+  };
+
+  readonly Wait = async ({ id, execId }: ProcessRequest): Promise<ExitResponse> => {
+    return exitFields(await this.#init(id, execId).exit);
+  };
+
+  readonly Kill = async ({ id, execId, signal, all }: KillRequest): Promise<Empty> => {
+    await this.#init(id, execId).kill(signal, all);
+    return {};
+  };
+
+  readonly Delete = async ({ id, execId }: ProcessRequest): Promise<DeleteResponse> => {
+    this.#table.abortCreation(id);
+    const task = this.#init(id, execId);
+    const exit = await task.delete();
+    // Two deletions at once end together; only the first of them speaks.
+    if (this.#table.find(id) === task) {
+      this.#table.delete(id);
+      this.#options.factory.deleted(id);
+      const { exitStatus, exitedAt } = exitEventFields(exit);
+      this.#publish('TaskDelete', { containerId: id, id, pid: task.pid, exitStatus, exitedAt });
+      this.#options.log.info({ instance: id }, 'task deleted');
+      this.#options.taskLog.close(id);
+    }
+    return { pid: task.pid, ...exitFields(exit) };
+  };
+
+  readonly Pids: TaskHandlers['Pids'] = async ({ id }) => {
+    const pids = await this.#table.get(id).pids();
+    return { processes: pids.map((pid) => ({ pid })) };
+  };
+
+  readonly Pause: TaskHandlers['Pause'] = async ({ id }) => {
+    await this.#table.get(id).pause();
+    return {};
+  };
+
+  readonly Resume: TaskHandlers['Resume'] = async ({ id }) => {
+    await this.#table.get(id).resume();
+    return {};
+  };
+
+  readonly Checkpoint: TaskHandlers['Checkpoint'] = async ({ id }) => {
+    this.#table.get(id);
+    throw new ShimError(
+      'unimplemented',
+      `task "${id}" cannot be checkpointed: Spin apps are not supported there`,
+    );
+  };
+
+  readonly Exec = async ({ id }: ExecRequest): Promise<Empty> => {
+    this.#table.get(id).assertExec();
+    throw new ShimError(
+      'unimplemented',
+      `exec into task "${id}" is not supported yet: a Spin container has no programs to run; use an HTTP probe, or a debug container`,
+    );
+  };
+
+  readonly ResizePty: TaskHandlers['ResizePty'] = async ({ id, execId }) => {
+    this.#init(id, execId);
+    return {};
+  };
+
+  readonly CloseIO: TaskHandlers['CloseIO'] = async ({ id, execId }) => {
+    this.#init(id, execId);
+    return {};
+  };
+
+  readonly Update = async ({ id, resources }: UpdateRequest): Promise<Empty> => {
+    const task = this.#table.get(id);
+    if (resources !== null) await task.update(parseResources(Buffer.from(resources.value).toString('utf8')));
+    return {};
+  };
+
+  readonly Stats: TaskHandlers['Stats'] = async ({ id }) => {
+    return { stats: encodeMetrics(await this.#table.get(id).stats()) };
+  };
+
+  readonly Connect: TaskHandlers['Connect'] = async ({ id }) => {
+    return { shimPid: process.pid, taskPid: this.#table.get(id).pid, version: '' };
+  };
+
+  /** containerd says this after every task; the host has others and ends by itself when it is idle. */
+  readonly Shutdown: TaskHandlers['Shutdown'] = async () => ({});
+
+  async #create(request: CreateRequest, signal: AbortSignal, keep: (task: Task) => void): Promise<Task> {
+    const { id, rootfs } = request;
+    const { factory, log } = this.#options;
+    const stdioPaths = { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
+    const stdio = await TaskStdio.open(stdioPaths);
+    let bundle: Bundle;
+    try {
+      bundle = await readBundle(request.bundle);
+      await this.#readOptions(request);
+    } catch (error) {
+      stdio.writeReason(ShimError.from(error).message);
+      void stdio.close();
+      throw error;
+    }
+    const role = roleOf(bundle.spec);
+    const pod = role.kind === 'sandbox' ? id : role.sandboxId;
+    const taskLog = log.child({ instance: id, ...(pod === undefined ? {} : { pod }) });
+    taskLog.debug({ kind: role.kind }, 'creating task');
+    const workload = factory.make({ id, bundle, rootMounts: rootfs, stdio, signal });
+    const observer = this.#observer(request, taskLog, (task) => {
+      keep(task);
+      factory.created(id, bundle, task.pid);
+    });
+    const task = await Task.create({ id, bundle: bundle.path, stdioPaths, stdio, workload, observer });
+    if (signal.aborted) {
+      // The caller is gone and takes it for failed: nobody would ever delete it.
+      await this.Delete({ id, execId: '' });
+      throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
+    }
+    return task;
+  }
+
+  /** Nothing of the options changes a task yet; reading them here says early what the node's operator got wrong. */
+  async #readOptions({ id, bundle }: CreateRequest): Promise<void> {
+    const bytes = await readBundleFile(bundle, 'options.pb', maxOptionsBytes);
+    if (bytes === undefined) return;
+    const { configPath, systemdCgroup } = parseRuntimeOptions(bytes, id, this.#options.namespace);
+    this.#options.log.debug({ instance: id, configPath, systemdCgroup }, 'runtime options');
+  }
+
+  #observer(request: CreateRequest, log: Logger, onCreated: (task: Task) => void): TaskObserver {
+    const { id: containerId, bundle, rootfs, stdin, stdout, stderr } = request;
+    return {
+      created: (task) => {
+        onCreated(task);
+        const io = { stdin, stdout, stderr, terminal: false };
+        this.#publish('TaskCreate', { containerId, bundle, rootfs, io, pid: task.pid });
+        log.info({ pid: task.pid }, 'task created');
+      },
+      started: ({ pid }) => {
+        this.#publish('TaskStart', { containerId, pid });
+        log.info({ pid }, 'task started');
+      },
+      outOfMemory: () => {
+        this.#publish('TaskOOM', { containerId });
+        log.warn('task ran out of memory');
+      },
+      exited: ({ pid }, exit) => {
+        this.#publish('TaskExit', { containerId, id: containerId, pid, ...exitEventFields(exit) });
+        log.info({ pid, exitCode: exit.exitCode, reason: exit.reason }, 'task ended');
+      },
+      paused: () => this.#publish('TaskPaused', { containerId }),
+      resumed: () => this.#publish('TaskResumed', { containerId }),
+    };
+  }
+
+  #publish<Name extends keyof TaskEvents>(name: Name, fields: TaskEvents[Name]): void {
+    const { topic, event } = encodeTaskEvent(name, fields);
+    this.#options.publish(topic, event);
+  }
+
+  /** The task, asked for its first process. containerd asks for an exec before it makes one and wants `not-found`. */
+  #init(id: string, execId: string): Task {
+    const task = this.#table.get(id);
+    if (execId !== '') throw new ShimError('not-found', `task "${id}" has no process "${execId}"`);
+    return task;
+  }
+}
+
+function exitFields(exit: TaskExit | undefined): ExitResponse {
+  return {
+    exitStatus: exit?.exitCode ?? 0,
+    exitedAt: exit === undefined ? null : toTimestamp(exit.exitedAt),
+  };
+}
+
+function exitEventFields(exit: TaskExit): Pick<TaskEvents['TaskExit'], 'exitStatus' | 'exitedAt'> {
+  return { exitStatus: exit.exitCode, exitedAt: toTimestamp(exit.exitedAt) };
+}
+
+function checkId(id: string): void {
+  if (id === '' || Buffer.byteLength(id) > maxIdBytes || /[/\0]/.test(id) || id === '.' || id === '..') {
+    throw new ShimError('invalid-argument', `task id "${id.slice(0, maxIdBytes)}" is not a file name`);
+  }
+}

@@ -1,0 +1,211 @@
+import { closeSync, existsSync, mkdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { imageOfContainer } from '../containerd/containers.ts';
+import { EventPublisher } from '../containerd/events.ts';
+import { GrpcConnection } from '../containerd/grpc.ts';
+import { defaultIdleSeconds, HostIdle } from '../containerd/host-idle.ts';
+import { bindTaskService, taskServiceNames } from '../containerd/messages.ts';
+import { TaskService } from '../containerd/task-service.ts';
+import { TaskTable } from '../containerd/task-table.ts';
+import { findInstallation } from '../engine/installation.ts';
+import { ShimError } from '../error.ts';
+import { LogHub, parseLogLevel } from '../telemetry/log.ts';
+import { LogFifo } from '../telemetry/log-fifo.ts';
+import { LogFile } from '../telemetry/log-file.ts';
+import { TtrpcServer } from '../ttrpc/server.ts';
+import { TtrpcError } from '../ttrpc/status.ts';
+import { AppMemo } from '../workload/app-memo.ts';
+import { defaultWarmEngines, EnginePool, maxWarmEngines } from '../workload/engine-pool.ts';
+import { WorkloadFactory } from '../workload/workload-factory.ts';
+
+/**
+ * The host process: `host -address A -namespace NS -ttrpc-address T -publish-binary P [-debug]`, booted by the
+ * launcher with a listening socket as a descriptor. It says `ok`, or `error: why`, on another one, and then serves the
+ * task service until it is idle.
+ */
+
+/** Descriptors and paths the launcher hands over in the environment. */
+type Handover = {
+  readonly listenFd: number;
+  readonly readyFd: number;
+  /** The path launchers will find the socket at, once we have said that we are ready. */
+  readonly socket: string | undefined;
+};
+
+function readHandover(): Handover {
+  const { SPINSHIM_LISTEN_FD, SPINSHIM_READY_FD, SPINSHIM_SOCKET } = process.env;
+  for (const name of ['SPINSHIM_LISTEN_FD', 'SPINSHIM_READY_FD', 'SPINSHIM_SOCKET']) delete process.env[name];
+  return {
+    listenFd: Number(SPINSHIM_LISTEN_FD ?? 3),
+    readyFd: Number(SPINSHIM_READY_FD ?? 4),
+    socket: SPINSHIM_SOCKET,
+  };
+}
+
+function readArguments(): { address: string; namespace: string; ttrpcAddress: string; debug: boolean } {
+  // containerd's flags have one dash, Node's parser knows two.
+  const args = process.argv.slice(2).map((arg) => (/^-[a-z]/.test(arg) ? `-${arg}` : arg));
+  const { values } = parseArgs({
+    args,
+    options: {
+      address: { type: 'string' },
+      namespace: { type: 'string' },
+      'ttrpc-address': { type: 'string' },
+      'publish-binary': { type: 'string' },
+      debug: { type: 'boolean', default: false },
+    },
+  });
+  const { address, namespace, debug } = values;
+  if (address === undefined || namespace === undefined) {
+    throw new ShimError(
+      'invalid-argument',
+      'the host needs -address and -namespace; the launcher gives both',
+    );
+  }
+  return { address, namespace, ttrpcAddress: values['ttrpc-address'] ?? `${address}.ttrpc`, debug };
+}
+
+/** A whole number of the environment, in bounds; else the default. */
+function numberFromEnvironment(name: string, fallback: number, most: number): number {
+  const value = process.env[name];
+  if (value === undefined || value === '') return fallback;
+  const number = Number(value);
+  if (!Number.isFinite(number) || number < 0 || number > most) {
+    throw new ShimError('invalid-argument', `${name} is "${value}": give a number from 0 to ${most}`);
+  }
+  return number;
+}
+
+/** The launcher, which is also the program of every sandbox: beside a bundle's `lib/spinshim`, or in a checkout's `dist`. */
+function findLauncher(): string {
+  const name = 'containerd-shim-spin-v2';
+  const given = process.env.SPINSHIM_LAUNCHER;
+  const candidates = [
+    join(import.meta.dirname, '../../bin', name),
+    join(import.meta.dirname, '../../dist/bin', name),
+  ];
+  const found = given ?? candidates.find((path) => existsSync(path));
+  if (found === undefined) {
+    throw new ShimError(
+      'not-found',
+      `no launcher at "${candidates.join('", "')}": install it or set SPINSHIM_LAUNCHER`,
+    );
+  }
+  return found;
+}
+
+/** The status and the words that a failed call is answered with. */
+function toStatus(thrown: unknown): { readonly code: number; readonly message: string } {
+  if (thrown instanceof TtrpcError) return { code: thrown.code, message: thrown.message };
+  const error = ShimError.from(thrown);
+  return { code: error.meaning.status, message: error.message };
+}
+
+async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
+  const { address, namespace, ttrpcAddress, debug } = readArguments();
+  const runDir = socket === undefined ? '/run/spinshim' : dirname(socket);
+  const name = socket === undefined ? `host-${process.pid}` : basename(socket);
+  const storeDir = process.env.SPINSHIM_STATE_DIR ?? '/var/lib/spinshim';
+  mkdirSync(storeDir, { recursive: true, mode: 0o700 });
+  // Engines inherit it: their second boot takes half the time of the first.
+  process.env.NODE_COMPILE_CACHE ??= join(storeDir, 'compile-cache');
+
+  const level = parseLogLevel(process.env.SPINSHIM_LOG_LEVEL) ?? (debug ? 'debug' : 'info');
+  const hub = new LogHub(level, new LogFile(join(runDir, `${name}.log`)));
+  const log = hub.logger;
+  process.on('uncaughtException', (error) =>
+    log.error({ err: error, stack: error.stack }, 'uncaught exception'),
+  );
+  process.on('unhandledRejection', (reason) => {
+    log.error({ err: reason, stack: ShimError.from(reason).stack }, 'unhandled rejection');
+  });
+
+  const idleMs = 1000 * numberFromEnvironment('SPINSHIM_HOST_IDLE_SECONDS', defaultIdleSeconds, 1_000_000);
+  const warmEngines = numberFromEnvironment('SPINSHIM_WARM_ENGINES', defaultWarmEngines, maxWarmEngines);
+  const launcher = findLauncher();
+  const grpc = new GrpcConnection(address, namespace);
+  const events = new EventPublisher({ address: ttrpcAddress, namespace, log });
+  const pool = new EnginePool(warmEngines, log);
+  const pidFile = join(runDir, `${name}.pid`);
+
+  const end = async (): Promise<void> => {
+    log.info('host ends');
+    rmSync(pidFile, { force: true });
+    await Promise.race([events.flushed(), new Promise((resolve) => setTimeout(resolve, 2_000))]);
+    await pool.close();
+    process.exit(0);
+  };
+  const table = new TaskTable(() => idle.touch());
+  const idle = new HostIdle({ idleMs, socket, hasTasks: () => table.size > 0, end: () => void end() });
+  const taskFifos = new Map<string, LogFifo>();
+  const service = new TaskService({
+    namespace,
+    table,
+    factory: new WorkloadFactory(
+      {
+        address,
+        namespace,
+        storeDir,
+        pool,
+        memo: new AppMemo(storeDir, findInstallation().version),
+        imageOf: (id) => imageOfContainer(grpc, id),
+        log,
+      },
+      launcher,
+    ),
+    log,
+    publish: (topic, event) => events.publish(topic, event),
+    taskLog: {
+      open: (id, path) => {
+        const fifo = taskFifos.has(id) ? undefined : LogFifo.open(path);
+        if (fifo === undefined) return;
+        taskFifos.set(id, fifo);
+        hub.addTask(id, fifo);
+      },
+      close: (id) => {
+        hub.removeTask(id);
+        taskFifos.get(id)?.close();
+        taskFifos.delete(id);
+      },
+    },
+  });
+
+  const server = new TtrpcServer({
+    toStatus,
+    admit: () => {
+      idle.touch();
+      return true;
+    },
+    onError: (error, where) => log.warn({ err: error, where }, 'ttrpc'),
+  });
+  const methods = bindTaskService(service);
+  for (const serviceName of taskServiceNames) server.register(serviceName, methods);
+  await server.listenFd(listenFd);
+
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (table.size > 0) log.warn({ signal, tasks: table.size }, 'signal ignored: tasks are left');
+    else void idle.endIfUnused();
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('SIGHUP', () => {});
+
+  writeFileSync(pidFile, String(process.pid), { mode: 0o600 });
+  log.info({ pid: process.pid, address, namespace, version: findInstallation().version }, 'host serves');
+  writeSync(readyFd, 'ok\n');
+  closeSync(readyFd);
+}
+
+const handover = readHandover();
+try {
+  await main(handover);
+} catch (error) {
+  const line = ShimError.from(error).message.replaceAll(/[\n\r]+/g, ' ');
+  try {
+    writeSync(handover.readyFd, `error: ${line}\n`);
+  } catch {
+    process.stderr.write(`error: ${line}\n`);
+  }
+  process.exit(1);
+}

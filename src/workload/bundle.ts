@@ -1,0 +1,62 @@
+import { chmod, lstat, mkdir, open, readFile, realpath } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { ShimError } from '../error.ts';
+import { parseSpec, type Spec, specLimits } from './spec.ts';
+
+/** A container's bundle directory, as containerd made it. */
+export type Bundle = {
+  readonly path: string;
+  readonly spec: Spec;
+  /** Where the root file system belongs, absolute. */
+  readonly rootfs: string;
+};
+
+/** Reads a bundle. Throws `invalid-argument` if it is not a directory with a sound config.json. */
+export async function readBundle(path: string): Promise<Bundle> {
+  if (!isAbsolute(path)) throw new ShimError('invalid-argument', `bundle "${path}" is not an absolute path`);
+  const spec = parseSpec(await readBounded(join(path, 'config.json'), specLimits.maxBytes));
+  return { path, spec, rootfs: isAbsolute(spec.rootPath) ? spec.rootPath : join(path, spec.rootPath) };
+}
+
+/**
+ * The directory for what a container keeps (key-value, SQLite): `state` below the bundle's `work` symlink, or below
+ * the bundle where there is none. Mode 0700.
+ */
+export async function makeStateDirectory(bundle: string): Promise<string> {
+  const work = join(bundle, 'work');
+  const parent = await realpath(work).catch(() => bundle);
+  const state = join(parent, 'state');
+  await mkdir(state, { recursive: true, mode: 0o700 });
+  await chmod(state, 0o700);
+  return state;
+}
+
+/** What a bundle's optional file holds; undefined if there is none. */
+export async function readBundleFile(
+  bundle: string,
+  name: string,
+  maxBytes: number,
+): Promise<Buffer | undefined> {
+  const path = join(bundle, name);
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined || !found.isFile() || found.size > maxBytes) return undefined;
+  return readFile(path).catch(() => undefined);
+}
+
+async function readBounded(path: string, maxBytes: number): Promise<string> {
+  const file = await open(path).catch((cause: unknown) => {
+    throw new ShimError('invalid-argument', `"${path}" cannot be opened: ${String(cause)}`, { cause });
+  });
+  try {
+    const { size } = await file.stat();
+    if (size > maxBytes) {
+      throw new ShimError(
+        'invalid-argument',
+        `"${path}" is ${size} bytes long; at most ${maxBytes} are read`,
+      );
+    }
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
+  }
+}

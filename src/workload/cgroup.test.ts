@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { afterEach, test } from 'node:test';
+import { Cgroup, findHierarchies } from './cgroup.ts';
+import { cgroupPathOf } from './cgroup-path.ts';
+
+const cgroups: Cgroup[] = [];
+
+function newCgroup(): Cgroup {
+  const cgroup = new Cgroup(
+    findHierarchies(),
+    cgroupPathOf(`/spinshim-unit-${process.pid}-${cgroups.length}`, 'x'),
+  );
+  cgroups.push(cgroup);
+  return cgroup;
+}
+
+function sleeper(): ChildProcess & { readonly pid: number } {
+  const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+  assert.ok(child.pid !== undefined);
+  return child as ChildProcess & { readonly pid: number };
+}
+
+afterEach(async () => {
+  for (const cgroup of cgroups.splice(0)) await cgroup.remove();
+});
+
+test('a process is placed, counted, and killed by the removal', async () => {
+  const cgroup = newCgroup();
+  await cgroup.create({});
+  const child = sleeper();
+  await cgroup.place(child.pid);
+  assert.deepEqual(await cgroup.pids(), [child.pid]);
+  assert.equal((await cgroup.stats()).pids.current, 1);
+  const ended = once(child, 'exit');
+  await cgroup.remove();
+  assert.deepEqual(await ended, [null, 'SIGKILL']);
+  for (const directory of cgroup.directories) assert.equal(existsSync(directory), false);
+});
+
+test('limits are set at creation and by an update', async () => {
+  const cgroup = newCgroup();
+  await cgroup.create({ memoryLimit: 64 * 1024 * 1024, pidsLimit: 7 });
+  assert.equal((await cgroup.stats()).memory.limit, 64 * 1024 * 1024);
+  await cgroup.update({ memoryLimit: 128 * 1024 * 1024 });
+  const stats = await cgroup.stats();
+  assert.equal(stats.memory.limit, 128 * 1024 * 1024);
+  assert.equal(stats.pids.limit, 7);
+});
+
+test('a limit that the kernel refuses is named', async () => {
+  const cgroup = newCgroup();
+  await assert.rejects(cgroup.create({ cpusetCpus: 'none' }), (error: Error & { code?: string }) => {
+    assert.equal(error.code, 'failed-precondition');
+    assert.match(error.message, /"cpuset\.cpus".*"none"/);
+    return true;
+  });
+});
+
+test('a frozen process is killed by the removal as well', async () => {
+  const cgroup = newCgroup();
+  await cgroup.create({});
+  const child = sleeper();
+  await cgroup.place(child.pid);
+  await cgroup.freeze(true);
+  const ended = once(child, 'exit');
+  await cgroup.remove();
+  assert.deepEqual(await ended, [null, 'SIGKILL']);
+});
+
+test('removing twice is no error', async () => {
+  const cgroup = newCgroup();
+  await cgroup.create({});
+  await cgroup.remove();
+  await cgroup.remove();
+});

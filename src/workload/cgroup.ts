@@ -1,0 +1,225 @@
+import { readFileSync } from 'node:fs';
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ShimError } from '../error.ts';
+import { type CgroupHierarchies, parseCgroupMounts } from './cgroup-hierarchy.ts';
+import { limitWrites } from './cgroup-limits.ts';
+import type { CgroupPath } from './cgroup-path.ts';
+import { type CgroupStats, readStatsV1, readStatsV2 } from './cgroup-stats.ts';
+import type { SpecResources } from './spec.ts';
+import { type SystemdUnit, startScope, systemdRuns, updateScope } from './systemd-scope.ts';
+
+/** How long the processes of a cgroup get to go after SIGKILL, milliseconds. */
+const emptyTimeoutMs = 5_000;
+
+/** Pause between two looks at whether a cgroup is empty, milliseconds. */
+const emptyPollMs = 5;
+
+/** Controllers that a version 2 leaf needs from its parents. */
+const neededControllers = ['cpuset', 'cpu', 'io', 'memory', 'pids'];
+
+/** The node's hierarchies. Throws `unsupported` if no cgroup file system is mounted. */
+export function findHierarchies(): CgroupHierarchies {
+  const found = parseCgroupMounts(readFileSync('/proc/self/mountinfo', 'utf8'));
+  if (found === undefined)
+    throw new ShimError('unsupported', 'no cgroup file system is mounted on this node');
+  return found;
+}
+
+/** One container's cgroup, in every hierarchy of the node. */
+export class Cgroup {
+  readonly #hierarchies: CgroupHierarchies;
+  readonly #path: string;
+  readonly #unit: SystemdUnit | undefined;
+
+  constructor(hierarchies: CgroupHierarchies, path: CgroupPath) {
+    this.#hierarchies = hierarchies;
+    this.#path = path.path;
+    this.#unit = systemdRuns() ? path.unit : undefined;
+  }
+
+  /** Its directories, absolute: one on version 2, one per hierarchy on version 1. */
+  get directories(): readonly string[] {
+    const hierarchies = this.#hierarchies;
+    if (hierarchies.version === 2) return [join(hierarchies.mountPoint, this.#path)];
+    return hierarchies.mounts.map((mount) => join(mount.mountPoint, this.#path));
+  }
+
+  /** The files that take a pid. */
+  get processFiles(): readonly string[] {
+    return this.directories.map((directory) => join(directory, 'cgroup.procs'));
+  }
+
+  /** Makes it, with its parents and its limits. Throws `failed-precondition` for a limit that cannot be set. */
+  async create(resources: SpecResources): Promise<void> {
+    for (const directory of this.directories) await mkdir(directory, { recursive: true });
+    if (this.#hierarchies.version === 2) await this.#enableControllers(this.#hierarchies.mountPoint);
+    else await this.#inheritCpuset(this.#hierarchies.mounts);
+    await this.#setLimits(resources);
+  }
+
+  /** Throws `failed-precondition` naming the limit the kernel refused. */
+  async #setLimits(resources: SpecResources): Promise<void> {
+    for (const write of limitWrites(resources, this.#hierarchies.version)) {
+      const path = this.#file(write.controller, write.file);
+      if (path === undefined && write.optional) continue;
+      try {
+        if (path === undefined) throw new Error(`the node has no cgroup controller "${write.controller}"`);
+        await writeFile(path, write.value);
+      } catch (cause) {
+        if (write.optional) continue;
+        const what = `cgroup limit "${write.file}" of "${this.#path}" cannot be set to "${write.value}"`;
+        throw new ShimError('failed-precondition', `${what}: ${String(cause)}`, { cause });
+      }
+    }
+  }
+
+  /** Tells systemd of it, where it is a unit of a running systemd, once the processes are in. Rejects with its refusal. */
+  async register(pids: readonly number[], resources: SpecResources): Promise<void> {
+    if (this.#unit === undefined) return;
+    await startScope(this.#unit, pids, resources, this.#hierarchies.version);
+  }
+
+  /** Writes limits and tells systemd of them; what is not given stays. Throws `failed-precondition` naming the limit that the kernel refused. */
+  async update(resources: SpecResources): Promise<void> {
+    await this.#setLimits(resources);
+    // The kernel has them already; systemd's memory of them matters only when it rewrites its units.
+    if (this.#unit !== undefined)
+      await updateScope(this.#unit, resources, this.#hierarchies.version).catch(() => {});
+  }
+
+  /** Moves a process in. */
+  async place(pid: number): Promise<void> {
+    const place = (file: string): Promise<void> =>
+      writeFile(file, String(pid)).catch((cause: unknown) => {
+        const what = `process ${pid} cannot be moved to "${file}"`;
+        throw new ShimError('internal', `${what}: ${String(cause)}`, { cause });
+      });
+    // At once: the first move after a while makes the kernel wait for some milliseconds.
+    await Promise.all(this.processFiles.map(place));
+  }
+
+  /** Pids in it, in the hierarchy that has them first. */
+  async pids(): Promise<readonly number[]> {
+    const pids = new Set<number>();
+    for (const file of this.processFiles) {
+      const text = await readFile(file, 'utf8').catch(() => '');
+      for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
+    }
+    return [...pids];
+  }
+
+  /** What it used until now; zeros for what the kernel does not count. */
+  async stats(): Promise<CgroupStats> {
+    const files = new Map<string, string>();
+    const read = (controller: string, file: string): string => {
+      const path = this.#file(controller, file);
+      if (path === undefined) return '';
+      const known = files.get(path);
+      if (known !== undefined) return known;
+      // A dozen kernel files answered from memory: synchronous reads cost less than a trip to the thread pool each.
+      const text = readOrEmpty(path);
+      files.set(path, text);
+      return text;
+    };
+    return this.#hierarchies.version === 1 ? readStatsV1(read) : readStatsV2(read);
+  }
+
+  /** Stops or continues everything in it. Throws `unsupported` without a freezer. */
+  async freeze(frozen: boolean): Promise<void> {
+    const [file, value] =
+      this.#hierarchies.version === 2
+        ? ['cgroup.freeze', frozen ? '1' : '0']
+        : ['freezer.state', frozen ? 'FROZEN' : 'THAWED'];
+    const path = this.#file('freezer', file);
+    if (path === undefined) {
+      throw new ShimError('unsupported', 'the node has no cgroup freezer: tasks cannot be paused here');
+    }
+    await writeFile(path, value);
+  }
+
+  /** Sends a signal to every process in it. */
+  async signal(signal: number): Promise<void> {
+    for (const pid of await this.pids()) sendSignal(pid, signal);
+  }
+
+  /** Kills what is in it and removes it. Throws `internal` if it does not become empty within five seconds. */
+  async remove(): Promise<void> {
+    const deadline = performance.now() + emptyTimeoutMs;
+    const left = new Set(this.directories);
+    for (;;) {
+      for (const directory of left) {
+        const error = await rmdir(directory).then(
+          () => undefined,
+          (thrown: NodeJS.ErrnoException) => thrown.code,
+        );
+        if (error === undefined || error === 'ENOENT') left.delete(directory);
+      }
+      if (left.size === 0) return;
+      if (performance.now() >= deadline) break;
+      await this.freeze(false).catch(() => {});
+      await this.signal(9);
+      await sleep(emptyPollMs);
+    }
+    throw new ShimError('internal', `cgroup "${[...left].join('", "')}" did not become empty`);
+  }
+
+  /** Where a controller's file is; undefined if no hierarchy has that controller. */
+  #file(controller: string, file: string): string | undefined {
+    const hierarchies = this.#hierarchies;
+    if (hierarchies.version === 2) return join(hierarchies.mountPoint, this.#path, file);
+    const mount = hierarchies.mounts.find((candidate) => candidate.controllers.includes(controller));
+    return mount === undefined ? undefined : join(mount.mountPoint, this.#path, file);
+  }
+
+  /** Version 2: a leaf has the controllers that every folder above it hands down. */
+  async #enableControllers(mountPoint: string): Promise<void> {
+    const parents: string[] = [];
+    for (let path = dirname(this.#path); ; path = dirname(path)) {
+      parents.unshift(join(mountPoint, path));
+      if (path === '/') break;
+    }
+    for (const parent of parents) {
+      for (const controller of neededControllers) {
+        // One at a time: a controller the parent lacks would fail the others with it.
+        await writeFile(join(parent, 'cgroup.subtree_control'), `+${controller}`).catch(() => {});
+      }
+    }
+  }
+
+  /** Version 1: a cpuset takes no process until its CPUs and memory nodes are set, and they are not inherited. */
+  async #inheritCpuset(
+    mounts: readonly { mountPoint: string; controllers: readonly string[] }[],
+  ): Promise<void> {
+    const mount = mounts.find((candidate) => candidate.controllers.includes('cpuset'));
+    if (mount === undefined) return;
+    let parent = mount.mountPoint;
+    for (const name of this.#path.split('/').slice(1)) {
+      const child = join(parent, name);
+      for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+        const own = await readFile(join(child, file), 'utf8').catch(() => 'unknown');
+        if (own.trim() !== '') continue;
+        await writeFile(join(child, file), await readFile(join(parent, file), 'utf8'));
+      }
+      parent = child;
+    }
+  }
+}
+
+/** kill(2) for a process that may have ended meanwhile. */
+export function sendSignal(pid: number, signal: number): void {
+  try {
+    process.kill(pid, signal);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ESRCH') throw ShimError.from(thrown);
+  }
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

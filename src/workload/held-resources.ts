@@ -1,0 +1,106 @@
+import { ShimError } from '../error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Bundle } from './bundle.ts';
+import { Cgroup, findHierarchies } from './cgroup.ts';
+import { cgroupPathOf } from './cgroup-path.ts';
+import type { CgroupStats } from './cgroup-stats.ts';
+import { Journal } from './journal.ts';
+import { mountRootfs, unmountAll } from './mounts.ts';
+import type { SpecResources } from './spec.ts';
+import type { RootMount } from './workload.ts';
+
+/** How old a reading of a cgroup may be that is given out again, milliseconds: containerd 2.3 asks once a second. */
+const statsMaxAgeMs = 500;
+
+/** What a container takes on the node, taken and freed in one place and journaled all the while. */
+export class HeldResources {
+  readonly #log: Logger;
+  readonly #id: string;
+  readonly #bundle: Bundle;
+  readonly #journal: Journal;
+  #cgroup: Cgroup | undefined;
+  #reading: { readonly at: number; readonly stats: Promise<CgroupStats> } | undefined;
+
+  constructor(id: string, bundle: Bundle, log: Logger) {
+    this.#log = log;
+    this.#id = id;
+    this.#bundle = bundle;
+    this.#journal = new Journal(bundle.path);
+  }
+
+  /** The container's cgroup. Throws `failed-precondition` before `makeCgroup`. */
+  get cgroup(): Cgroup {
+    if (this.#cgroup === undefined) {
+      throw new ShimError('failed-precondition', `task "${this.#id}" has no cgroup yet`);
+    }
+    return this.#cgroup;
+  }
+
+  async makeCgroup(): Promise<Cgroup> {
+    const { cgroupsPath, resources } = this.#bundle.spec;
+    const cgroup = new Cgroup(findHierarchies(), cgroupPathOf(cgroupsPath, this.#id));
+    await this.#journal.addCgroups(cgroup.directories);
+    this.#cgroup = cgroup;
+    await cgroup.create(resources);
+    return cgroup;
+  }
+
+  async mountRootfs(mounts: readonly RootMount[]): Promise<void> {
+    await mountRootfs(mounts, this.#bundle.rootfs, this.#journal);
+  }
+
+  /** Takes processes in: into the journal and, where it is to be done from here, into the cgroup. */
+  async addProcesses(pids: readonly number[], placed: 'placed' | 'to be placed'): Promise<void> {
+    for (const pid of pids) {
+      await this.#journal.addProcess(pid);
+      if (placed === 'to be placed') await this.cgroup.place(pid);
+    }
+    await this.cgroup.register(pids, this.#bundle.spec.resources).catch((error: unknown) => {
+      this.#log.warn(
+        { instance: this.#id, err: error },
+        'systemd does not take the cgroup over; it stays a plain one',
+      );
+    });
+  }
+
+  /** Every live process of the container, `first` always among them. */
+  async pids(first: number): Promise<readonly number[]> {
+    const others = (await this.#cgroup?.pids()) ?? [];
+    return [first, ...others.filter((pid) => pid !== first)];
+  }
+
+  /** What the container used; at most half a second old. */
+  stats(): Promise<CgroupStats> {
+    const now = performance.now();
+    if (this.#reading === undefined || now - this.#reading.at > statsMaxAgeMs) {
+      this.#reading = { at: now, stats: this.cgroup.stats() };
+    }
+    return this.#reading.stats;
+  }
+
+  /** Whether the kernel has killed a process of the container for want of memory. */
+  async outOfMemory(): Promise<boolean> {
+    if (this.#cgroup === undefined) return false;
+    return (await this.#cgroup.stats()).memory.oomKills > 0;
+  }
+
+  async update(resources: SpecResources): Promise<void> {
+    await this.cgroup.update(resources);
+  }
+
+  /** Kills what is left and frees everything; goes on after a failure and throws the first one at the end. */
+  async free(): Promise<void> {
+    const failures: unknown[] = [];
+    const attempt = async (step: () => void | Promise<void>): Promise<void> => {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    await attempt(async () => this.#cgroup?.remove());
+    await attempt(() => unmountAll(this.#journal));
+    if (failures.length === 0) await attempt(() => this.#journal.remove());
+    if (failures.length > 0) throw ShimError.from(failures[0]);
+  }
+}

@@ -1,0 +1,65 @@
+import { readFileSync } from 'node:fs';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** The lists of a journal, each a file of its name in the bundle. */
+const lists = ['pids', 'mounts', 'cgroups'] as const;
+type List = (typeof lists)[number];
+
+/**
+ * What a container holds on the node, written into its bundle before it is taken: if this process dies, the launcher's
+ * `delete` ends, unmounts and removes exactly that. Every file is replaced as a whole.
+ */
+export class Journal {
+  readonly #bundle: string;
+  readonly #lines: Record<List, string[]> = { pids: [], mounts: [], cgroups: [] };
+
+  constructor(bundle: string) {
+    this.#bundle = bundle;
+  }
+
+  /** Adds a live process with its start time, which tells it from a later one of the same pid. */
+  async addProcess(pid: number): Promise<void> {
+    const started = processStartTime(pid);
+    if (started !== undefined) await this.#add('pids', [`${pid} ${started}`]);
+  }
+
+  async addMount(mountPoint: string): Promise<void> {
+    await this.#add('mounts', [mountPoint]);
+  }
+
+  /** Directories of a cgroup, parents first. */
+  async addCgroups(directories: readonly string[]): Promise<void> {
+    await this.#add('cgroups', directories);
+  }
+
+  /** Mount points, last mounted first. */
+  get mountsToUndo(): readonly string[] {
+    return this.#lines.mounts.toReversed();
+  }
+
+  /** Removes the files: nothing is held any more. */
+  async remove(): Promise<void> {
+    for (const list of lists) await rm(join(this.#bundle, list), { force: true });
+  }
+
+  async #add(list: List, lines: readonly string[]): Promise<void> {
+    this.#lines[list].push(...lines);
+    const path = join(this.#bundle, list);
+    // Not in this process's own words: a line break in a path would become a line of its own.
+    const sound = this.#lines[list].filter((line) => !line.includes('\n'));
+    await writeFile(`${path}.new`, sound.map((line) => `${line}\n`).join(''), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  }
+}
+
+/** When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat); undefined if it is gone. */
+export function processStartTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The command name in field 2 may hold blanks and parentheses.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,155 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { ShimError } from '../error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Bundle } from './bundle.ts';
+import { sendSignal } from './cgroup.ts';
+import type { CgroupStats } from './cgroup-stats.ts';
+import { HeldResources } from './held-resources.ts';
+import { networkOf } from './sandbox-registry.ts';
+import type { Spec, SpecResources } from './spec.ts';
+import type { TaskExit } from './task-state.ts';
+import type { Workload } from './workload.ts';
+
+/** How long the sandbox process has to report its pid, milliseconds. */
+const sandboxStartTimeoutMs = 10_000;
+
+/** Most bytes of what the launcher writes that are kept. */
+const maxOutputBytes = 4096;
+
+/** A pod's sandbox: the launcher's `pause`, whose one small process holds the pod's namespaces. */
+export class Sandbox implements Workload {
+  readonly exited: Promise<TaskExit>;
+  readonly #id: string;
+  readonly #bundle: Bundle;
+  readonly #launcher: string;
+  readonly #held: HeldResources;
+  #parent: ChildProcess | undefined;
+  #pid: number | undefined;
+  #resolveExited: (exit: TaskExit) => void = () => {};
+
+  /** `launcher`: absolute path of the launcher binary. */
+  constructor(id: string, bundle: Bundle, launcher: string, log: Logger) {
+    this.#id = id;
+    this.#bundle = bundle;
+    this.#launcher = launcher;
+    this.#held = new HeldResources(id, bundle, log);
+    this.exited = new Promise((resolve) => {
+      this.#resolveExited = resolve;
+    });
+  }
+
+  async create(): Promise<number> {
+    const cgroup = await this.#held.makeCgroup();
+    const parent = spawn(this.#launcher, pauseArguments(this.#bundle.spec, cgroup.processFiles), {
+      cwd: '/',
+      detached: true,
+      env: {},
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#parent = parent;
+    parent.once('exit', (code, signal) => {
+      const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
+      this.#resolveExited({ exitCode, exitedAt: new Date() });
+    });
+    const pid = await firstLine(parent, this.#id);
+    this.#pid = pid;
+    await this.#held.addProcesses(parent.pid === undefined ? [pid] : [pid, parent.pid], 'placed');
+    return pid;
+  }
+
+  /** The namespaces exist since `create`; there is nothing to run in them. */
+  async start(): Promise<void> {}
+
+  async kill(signal: number, all: boolean): Promise<void> {
+    if (signal === 9) await this.#held.cgroup.freeze(false).catch(() => {});
+    if (this.#pid !== undefined) sendSignal(this.#pid, signal);
+    if (all) await this.#held.cgroup.signal(signal);
+  }
+
+  outOfMemory(): Promise<boolean> {
+    return this.#held.outOfMemory();
+  }
+
+  async pids(): Promise<readonly number[]> {
+    return this.#pid === undefined ? [] : [this.#pid];
+  }
+
+  stats(): Promise<CgroupStats> {
+    return this.#held.stats();
+  }
+
+  pause(): Promise<void> {
+    return this.#held.cgroup.freeze(true);
+  }
+
+  resume(): Promise<void> {
+    return this.#held.cgroup.freeze(false);
+  }
+
+  update(resources: SpecResources): Promise<void> {
+    return this.#held.update(resources);
+  }
+
+  async delete(): Promise<void> {
+    this.#parent?.kill('SIGKILL');
+    await this.#held.free();
+    if (this.#parent?.pid !== undefined) await this.exited;
+  }
+}
+
+/** The arguments of the launcher's `pause` for a sandbox's specification. */
+export function pauseArguments(spec: Spec, processFiles: readonly string[]): readonly string[] {
+  const network = networkOf(spec);
+  const fresh = (type: string): 'new' | 'host' =>
+    spec.namespaces.some((entry) => entry.type === type) ? 'new' : 'host';
+  const uts = fresh('uts');
+  return [
+    'pause',
+    // Without a uts namespace of its own the sandbox would rename the node.
+    ...(spec.hostname !== '' && uts === 'new' ? ['-hostname', spec.hostname] : []),
+    '-net',
+    network.kind === 'path' ? `path:${network.path}` : network.kind,
+    '-ipc',
+    fresh('ipc'),
+    '-uts',
+    uts,
+    '-pid',
+    fresh('pid'),
+    ...processFiles.flatMap((file) => ['-cgroup-procs', file]),
+    '-user',
+    String(spec.uid),
+    '-group',
+    String(spec.gid),
+    ...spec.sysctl.flatMap(([name, value]) => ['-sysctl', `${name}=${value}`]),
+  ];
+}
+
+/** Waits for the pid on the first line of standard output. Rejects with what the launcher said instead. */
+function firstLine(parent: ChildProcess, id: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    let complaint = '';
+    const fail = (why: string): void => {
+      clearTimeout(timer);
+      parent.kill('SIGKILL');
+      reject(new ShimError('internal', `the sandbox of pod "${id}" could not be made: ${why}`));
+    };
+    const timer = setTimeout(
+      () => fail(`no answer within ${sandboxStartTimeoutMs} ms`),
+      sandboxStartTimeoutMs,
+    );
+    parent.once('error', (error) => fail(error.message));
+    parent.once('close', (code) => fail(complaint.trim() || `exit code ${code}`));
+    parent.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+      complaint = (complaint + chunk).slice(0, maxOutputBytes);
+    });
+    parent.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      output = (output + chunk).slice(0, maxOutputBytes);
+      const line = output.slice(0, output.indexOf('\n'));
+      if (!/^\d+$/.test(line)) return;
+      clearTimeout(timer);
+      resolve(Number(line));
+    });
+  });
+}

@@ -1,0 +1,188 @@
+import { ShimError } from '../error.ts';
+
+/** Bounds on what is read from a config.json; containerd's own are some ten kilobytes. */
+export const specLimits = {
+  /** Bytes of the file. */
+  maxBytes: 4 * 1024 * 1024,
+  /** Entries of each list (environment, mounts, arguments …). */
+  maxEntries: 10_000,
+} as const;
+
+/** A mount of the container, `source` a path on the node for binds. */
+export type SpecMount = {
+  readonly destination: string;
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+};
+
+/** A namespace entry: without a path it is to be made, with one it is to be joined; no entry means the node's own. */
+export type SpecNamespace = { readonly type: string; readonly path?: string };
+
+/** Limits on a container's resources; what is not given is not limited. */
+export type SpecResources = {
+  /** Bytes; negative for unlimited. */
+  readonly memoryLimit?: number;
+  /** Bytes, memory and swap together. */
+  readonly memorySwap?: number;
+  readonly cpuShares?: number;
+  /** Microseconds of CPU per period; negative for unlimited. */
+  readonly cpuQuota?: number;
+  /** Microseconds. */
+  readonly cpuPeriod?: number;
+  readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
+  readonly pidsLimit?: number;
+};
+
+/** The part of an OCI runtime specification (config.json) that is acted on. */
+export type Spec = {
+  readonly args: readonly string[];
+  readonly env: readonly (readonly [name: string, value: string])[];
+  readonly cwd: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rootPath: string;
+  readonly hostname: string;
+  readonly mounts: readonly SpecMount[];
+  readonly annotations: ReadonlyMap<string, string>;
+  readonly namespaces: readonly SpecNamespace[];
+  readonly cgroupsPath: string;
+  readonly resources: SpecResources;
+  readonly sysctl: readonly (readonly [name: string, value: string])[];
+};
+
+type JsonObject = ReadonlyMap<string, unknown>;
+
+/** Reads a config.json. Throws `invalid-argument` that names the first wrong field. */
+export function parseSpec(text: string): Spec {
+  if (text.length > specLimits.maxBytes) {
+    throw invalid(`is ${text.length} bytes long; at most ${specLimits.maxBytes} are read`);
+  }
+  const root = objectAt(parseJson(text), 'the document');
+  const processTable = objectAt(root.get('process'), 'process');
+  const user = objectAt(processTable.get('user'), 'process.user');
+  const linux = objectAt(root.get('linux'), 'linux');
+  return {
+    args: stringsAt(processTable.get('args'), 'process.args'),
+    env: stringsAt(processTable.get('env'), 'process.env').map(splitVariable),
+    cwd: stringAt(processTable.get('cwd'), 'process.cwd') ?? '/',
+    uid: numberAt(user.get('uid'), 'process.user.uid') ?? 0,
+    gid: numberAt(user.get('gid'), 'process.user.gid') ?? 0,
+    rootPath: stringAt(objectAt(root.get('root'), 'root').get('path'), 'root.path') ?? 'rootfs',
+    hostname: stringAt(root.get('hostname'), 'hostname') ?? '',
+    mounts: listAt(root.get('mounts'), 'mounts').map(parseMount),
+    annotations: new Map(pairsAt(root.get('annotations'), 'annotations')),
+    namespaces: listAt(linux.get('namespaces'), 'linux.namespaces').map(parseNamespace),
+    cgroupsPath: stringAt(linux.get('cgroupsPath'), 'linux.cgroupsPath') ?? '',
+    resources: parseResourceTable(linux.get('resources'), 'linux.resources'),
+    sysctl: pairsAt(linux.get('sysctl'), 'linux.sysctl'),
+  };
+}
+
+/** Reads the JSON of a LinuxResources, as an Update carries it. Throws `invalid-argument`. */
+export function parseResources(text: string): SpecResources {
+  return parseResourceTable(parseJson(text), 'the resources');
+}
+
+function parseResourceTable(value: unknown, where: string): SpecResources {
+  const table = objectAt(value, where);
+  const memory = objectAt(table.get('memory'), `${where}.memory`);
+  const cpu = objectAt(table.get('cpu'), `${where}.cpu`);
+  const pids = objectAt(table.get('pids'), `${where}.pids`);
+  const numbers = {
+    memoryLimit: numberAt(memory.get('limit'), `${where}.memory.limit`),
+    memorySwap: numberAt(memory.get('swap'), `${where}.memory.swap`),
+    cpuShares: numberAt(cpu.get('shares'), `${where}.cpu.shares`),
+    cpuQuota: numberAt(cpu.get('quota'), `${where}.cpu.quota`),
+    cpuPeriod: numberAt(cpu.get('period'), `${where}.cpu.period`),
+    pidsLimit: numberAt(pids.get('limit'), `${where}.pids.limit`),
+    cpusetCpus: stringAt(cpu.get('cpus'), `${where}.cpu.cpus`),
+    cpusetMems: stringAt(cpu.get('mems'), `${where}.cpu.mems`),
+  };
+  return Object.fromEntries(Object.entries(numbers).filter(([, given]) => given !== undefined));
+}
+
+function parseMount(value: unknown, index: number): SpecMount {
+  const where = `mounts[${index}]`;
+  const table = objectAt(value, where);
+  return {
+    destination: stringAt(table.get('destination'), `${where}.destination`) ?? '',
+    type: stringAt(table.get('type'), `${where}.type`) ?? '',
+    source: stringAt(table.get('source'), `${where}.source`) ?? '',
+    options: stringsAt(table.get('options'), `${where}.options`),
+  };
+}
+
+function parseNamespace(value: unknown, index: number): SpecNamespace {
+  const where = `linux.namespaces[${index}]`;
+  const table = objectAt(value, where);
+  const type = stringAt(table.get('type'), `${where}.type`);
+  if (type === undefined) throw invalid(`has no "${where}.type"`);
+  const path = stringAt(table.get('path'), `${where}.path`);
+  if (path === undefined || path === '') return { type };
+  if (!path.startsWith('/')) throw invalid(`"${where}.path" is "${path}", not an absolute path`);
+  return { type, path };
+}
+
+function splitVariable(entry: string): readonly [string, string] {
+  const equals = entry.indexOf('=');
+  return equals < 0 ? [entry, ''] : [entry.slice(0, equals), entry.slice(equals + 1)];
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ShimError('invalid-argument', "the container's config.json is not JSON", { cause });
+  }
+}
+
+function objectAt(value: unknown, where: string): JsonObject {
+  if (value === undefined || value === null) return new Map();
+  if (typeof value !== 'object' || Array.isArray(value)) throw invalid(`"${where}" is not a table`);
+  return new Map(Object.entries(value));
+}
+
+function listAt(value: unknown, where: string): readonly unknown[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw invalid(`"${where}" is not a list`);
+  return bounded(value, where);
+}
+
+function stringsAt(value: unknown, where: string): readonly string[] {
+  return listAt(value, where).map((entry, index) => {
+    if (typeof entry !== 'string') throw invalid(`"${where}[${index}]" is not a string`);
+    return entry;
+  });
+}
+
+function pairsAt(value: unknown, where: string): readonly (readonly [string, string])[] {
+  return bounded([...objectAt(value, where)], where).map(([name, entry]) => {
+    if (typeof entry !== 'string') throw invalid(`an entry of "${where}" is not a string`);
+    return [name, entry];
+  });
+}
+
+function stringAt(value: unknown, where: string): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'string') throw invalid(`"${where}" is not a string`);
+  if (value.includes('\0')) throw invalid(`"${where}" holds a NUL byte`);
+  return value;
+}
+
+function numberAt(value: unknown, where: string): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'number' || !Number.isInteger(value))
+    throw invalid(`"${where}" is not a whole number`);
+  return value;
+}
+
+function bounded<T>(list: readonly T[], where: string): readonly T[] {
+  if (list.length <= specLimits.maxEntries) return list;
+  throw invalid(`"${where}" has ${list.length} entries; at most ${specLimits.maxEntries} are read`);
+}
+
+function invalid(what: string): ShimError {
+  return new ShimError('invalid-argument', `the container's config.json: ${what}`);
+}

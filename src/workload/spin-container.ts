@@ -1,0 +1,215 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { EngineExit, EngineProcess, NetworkTarget } from '../engine/engine-process.ts';
+import { prepare } from '../engine/prepare.ts';
+import type { PreparedApp } from '../engine/prepared-app.ts';
+import { ShimError } from '../error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { AppMemo } from './app-memo.ts';
+import { type Bundle, makeStateDirectory } from './bundle.ts';
+import type { CgroupStats } from './cgroup-stats.ts';
+import { findContainerFiles } from './container-files.ts';
+import type { EnginePool } from './engine-pool.ts';
+import { HeldResources } from './held-resources.ts';
+import type { ImageOf } from './image-of.ts';
+import type { SpecResources } from './spec.ts';
+import type { TaskStdio } from './stdio.ts';
+import type { TaskExit } from './task-state.ts';
+import type { RootMount, Workload } from './workload.ts';
+
+/** What all Spin containers of a host share. */
+export type SpinRuntime = {
+  /** containerd's gRPC socket and the namespace in it. */
+  readonly address: string;
+  readonly namespace: string;
+  /** Directory of blobs, prepared apps and transpiled components. */
+  readonly storeDir: string;
+  readonly pool: EnginePool;
+  readonly memo: AppMemo;
+  readonly imageOf: ImageOf;
+  readonly log: Logger;
+};
+
+/** One Spin container. */
+export type SpinContainerOptions = {
+  readonly id: string;
+  readonly bundle: Bundle;
+  readonly rootMounts: readonly RootMount[];
+  readonly network: NetworkTarget;
+  readonly stdio: TaskStdio;
+  /** Gives up creating it. */
+  readonly signal: AbortSignal;
+};
+
+/** Names the components that a container runs, comma-separated (spin.md 6.3). */
+const retainVariable = 'SPIN_COMPONENTS_TO_RETAIN';
+
+/** A Spin app as a workload: one engine process in the container's cgroup and the pod's network namespace. */
+export class SpinContainer implements Workload {
+  readonly exited: Promise<TaskExit>;
+  readonly #runtime: SpinRuntime;
+  readonly #options: SpinContainerOptions;
+  readonly #held: HeldResources;
+  #engine: EngineProcess | undefined;
+  #resolveExited: (exit: EngineExit) => void = () => {};
+
+  constructor(runtime: SpinRuntime, options: SpinContainerOptions) {
+    this.#runtime = runtime;
+    this.#options = options;
+    this.#held = new HeldResources(options.id, options.bundle, runtime.log);
+    this.exited = new Promise((resolve) => {
+      this.#resolveExited = resolve;
+    });
+  }
+
+  create(): Promise<number> {
+    return this.#explained(() => this.#create());
+  }
+
+  start(): Promise<void> {
+    return this.#explained(async () => {
+      await this.#live().start();
+    });
+  }
+
+  /** An engine that the kernel killed for want of memory knows nothing of it. */
+  async #explained<T>(step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (error) {
+      if (!(await this.#held.outOfMemory().catch(() => false))) throw error;
+      const limit = this.#options.bundle.spec.resources.memoryLimit;
+      throw new ShimError(
+        'resource-exhausted',
+        `the container ran out of memory while it started, its limit is ${limit === undefined ? 'that of its pod' : `${limit} bytes`}: raise resources.limits.memory`,
+        { cause: error },
+      );
+    }
+  }
+
+  async #create(): Promise<number> {
+    const { id, bundle, network, stdio, rootMounts, signal } = this.#options;
+    const { spec } = bundle;
+    const phases = new Phases();
+    await this.#held.mountRootfs(rootMounts);
+    const stateDir = await makeStateDirectory(bundle.path);
+    const filesDir = join(stateDir, '..', 'files');
+    await mkdir(filesDir, { recursive: true, mode: 0o700 });
+    const files = findContainerFiles(bundle, filesDir);
+    await this.#held.makeCgroup();
+    phases.end('mount');
+    const prepared = await this.#prepare(filesDir);
+    phases.end('prepare');
+    if (signal.aborted)
+      throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
+    const engine = await this.#runtime.pool.take();
+    this.#engine = engine;
+    void engine.exited.then(this.#resolveExited);
+    phases.end('engine');
+    const giveUp = (): void => engine.signal('SIGKILL');
+    signal.addEventListener('abort', giveUp);
+    try {
+      await this.#held.addProcesses([engine.pid], 'to be placed');
+      phases.end('cgroup');
+      await engine.claim({
+        id,
+        prepared,
+        network,
+        environment: spec.env,
+        args: spec.args,
+        stdout: stdio.stdout,
+        stderr: stdio.stderr,
+        stateDir,
+        ...files,
+      });
+      phases.end('claim');
+    } finally {
+      // From now on the caller's connection may close without the container having to end.
+      signal.removeEventListener('abort', giveUp);
+    }
+    this.#runtime.log.debug({ instance: id, milliseconds: phases.ended }, 'Spin container created');
+    return engine.pid;
+  }
+
+  async kill(signal: number, all: boolean): Promise<void> {
+    const engine = this.#live();
+    // A frozen process takes no signal, not even this one on version 1.
+    if (signal === 9) await this.#held.cgroup.freeze(false).catch(() => {});
+    if (all) await this.#held.cgroup.signal(signal);
+    else engine.signal(signal);
+  }
+
+  outOfMemory(): Promise<boolean> {
+    return this.#held.outOfMemory();
+  }
+
+  pids(): Promise<readonly number[]> {
+    return this.#held.pids(this.#live().pid);
+  }
+
+  stats(): Promise<CgroupStats> {
+    return this.#held.stats();
+  }
+
+  pause(): Promise<void> {
+    return this.#held.cgroup.freeze(true);
+  }
+
+  resume(): Promise<void> {
+    return this.#held.cgroup.freeze(false);
+  }
+
+  update(resources: SpecResources): Promise<void> {
+    return this.#held.update(resources);
+  }
+
+  async delete(): Promise<void> {
+    this.#engine?.signal('SIGKILL');
+    await this.#held.free();
+    await this.#engine?.exited;
+  }
+
+  #live(): EngineProcess {
+    if (this.#engine !== undefined) return this.#engine;
+    throw new ShimError('failed-precondition', `task "${this.#options.id}" has no engine`);
+  }
+
+  async #prepare(filesDir: string): Promise<PreparedApp> {
+    const { address, namespace, storeDir, memo, imageOf } = this.#runtime;
+    const { id, bundle } = this.#options;
+    const image = await imageOf(id);
+    const retain = retainedComponents(bundle);
+    const workDir = join(filesDir, 'app');
+    const source = {
+      kind: 'containerd',
+      address,
+      namespace,
+      image: image.name,
+      rootfs: bundle.rootfs,
+    } as const;
+    return memo.get({ digest: image.digest, rootfs: bundle.rootfs }, retain, async () => {
+      await mkdir(workDir, { recursive: true, mode: 0o700 });
+      const job = { source, storeDir, workDir, ...(retain === undefined ? {} : { retain }) };
+      return prepare(job, { signal: this.#options.signal });
+    });
+  }
+}
+
+/** How long each phase of a creation took, whole milliseconds. */
+class Phases {
+  readonly ended: Record<string, number> = {};
+  #start = performance.now();
+
+  end(phase: 'mount' | 'prepare' | 'engine' | 'cgroup' | 'claim'): void {
+    const now = performance.now();
+    this.ended[phase] = Math.round(now - this.#start);
+    this.#start = now;
+  }
+}
+
+/** The ids in SPIN_COMPONENTS_TO_RETAIN; undefined where it names none. */
+function retainedComponents({ spec }: Bundle): readonly string[] | undefined {
+  const value = spec.env.findLast(([name]) => name === retainVariable)?.[1] ?? '';
+  const ids = value.split(',').flatMap((id) => (id.trim() === '' ? [] : [id.trim()]));
+  return ids.length === 0 ? undefined : ids;
+}

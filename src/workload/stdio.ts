@@ -1,0 +1,125 @@
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname, isAbsolute } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { EngineOutput } from '../engine/engine-process.ts';
+import { ShimError } from '../error.ts';
+import { bytesInPipe } from '../linux.ts';
+
+/** Where containerd's client wants a task's streams; '' for none. */
+export type StdioPaths = { readonly stdin: string; readonly stdout: string; readonly stderr: string };
+
+/** How long output that nobody reads is kept after the task's end, milliseconds. As long as runc's shim waits. */
+const drainTimeoutMs = 10_000;
+
+/** Pause between two looks at a FIFO that has bytes left, milliseconds. */
+const drainPollMs = 5;
+
+/** Most bytes of a failure's line: one atomic write to a pipe (PIPE_BUF). */
+const maxReasonBytes = 4096;
+
+/**
+ * Reads a stream's URI (containerd.md 4): a bare path or `fifo://` is a FIFO, `file://` a file to append to. Throws
+ * `invalid-argument` for a path that is not absolute, `unimplemented` for other schemes.
+ */
+export function parseOutput(uri: string): EngineOutput {
+  if (uri === '') return { kind: 'null' };
+  const separator = uri.indexOf('://');
+  const scheme = separator < 0 ? 'fifo' : uri.slice(0, separator);
+  const path = separator < 0 ? uri : (uri.slice(separator + 3).split('?', 1)[0] ?? '');
+  if (scheme !== 'fifo' && scheme !== 'file') {
+    throw new ShimError(
+      'unimplemented',
+      `output "${uri}" is not supported: this shim writes to FIFOs and to "file://" paths`,
+    );
+  }
+  if (!isAbsolute(path)) throw new ShimError('invalid-argument', `output "${uri}" is not an absolute path`);
+  return { kind: scheme, path };
+}
+
+/**
+ * A task's streams as the host holds them: the engine writes to them itself, but the host's own descriptors keep what
+ * it wrote from being lost with it until the client has read it, and let the host say why a start failed.
+ */
+export class TaskStdio {
+  readonly stdout: EngineOutput;
+  readonly stderr: EngineOutput;
+  readonly #fifos: number[];
+  #closed: Promise<void> | undefined;
+
+  private constructor(stdout: EngineOutput, stderr: EngineOutput, fifos: number[]) {
+    this.stdout = stdout;
+    this.stderr = stderr;
+    this.#fifos = fifos;
+  }
+
+  /** Opens the FIFOs without waiting for a reader and makes the files. Throws what `parseOutput` throws, `invalid-argument`. */
+  static async open(paths: StdioPaths): Promise<TaskStdio> {
+    const stdout = parseOutput(paths.stdout);
+    const stderr = parseOutput(paths.stderr);
+    const fifos: number[] = [];
+    try {
+      // The read end of stdin: without one the client would wait for it. Nothing reads it, as today.
+      if (paths.stdin !== '') fifos.push(openFifo(paths.stdin, constants.O_RDONLY));
+      for (const output of [stdout, stderr]) {
+        // O_RDWR: neither a reader that comes late nor one that goes away is an error.
+        if (output.kind === 'fifo') fifos.push(openFifo(output.path, constants.O_RDWR));
+        if (output.kind === 'file') await mkdir(dirname(output.path), { recursive: true });
+      }
+    } catch (error) {
+      for (const fd of fifos) closeSync(fd);
+      throw error;
+    }
+    return new TaskStdio(stdout, stderr, fifos);
+  }
+
+  /** Writes one line to the container's standard error, so that its log tells why it did not start. */
+  writeReason(reason: string): void {
+    const output = this.stderr.kind === 'null' ? this.stdout : this.stderr;
+    if (output.kind !== 'fifo' && output.kind !== 'file') return;
+    const line = Buffer.from(`${reason.replaceAll(/[\n\r]+/g, ' ')}\n`);
+    const bytes =
+      line.length > maxReasonBytes
+        ? Buffer.concat([line.subarray(0, maxReasonBytes - 1), Buffer.from('\n')])
+        : line;
+    try {
+      if (output.kind === 'fifo') {
+        const fd = openFifo(output.path, constants.O_RDWR);
+        writeSync(fd, bytes);
+        closeSync(fd);
+      } else {
+        const fd = openSync(output.path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o644);
+        writeSync(fd, bytes);
+        closeSync(fd);
+      }
+    } catch {
+      // The reason also goes into the task's error; a full or vanished pipe must not hide that one.
+    }
+  }
+
+  /** Lets go of the streams once all output was read, after ten seconds at the latest: the client then sees their end. */
+  close(timeoutMs = drainTimeoutMs): Promise<void> {
+    this.#closed ??= this.#drain(timeoutMs);
+    return this.#closed;
+  }
+
+  async #drain(timeoutMs: number): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    while (this.#fifos.some((fd) => bytesInPipe(fd) > 0) && performance.now() < deadline)
+      await sleep(drainPollMs);
+    for (const fd of this.#fifos.splice(0)) closeSync(fd);
+  }
+}
+
+function openFifo(uri: string, flags: number): number {
+  const path = uri.startsWith('fifo://') ? uri.slice('fifo://'.length) : uri;
+  let fd: number;
+  try {
+    fd = openSync(path, flags | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new ShimError('invalid-argument', `FIFO "${path}" cannot be opened: ${String(cause)}`, { cause });
+  }
+  if (fstatSync(fd).isFIFO()) return fd;
+  closeSync(fd);
+  throw new ShimError('invalid-argument', `"${path}" is not a FIFO; for a file give "file://${path}"`);
+}

@@ -1,0 +1,34 @@
+import type { CgroupStats } from './cgroup-stats.ts';
+import type { SpecResources } from './spec.ts';
+import type { TaskExit } from './task-state.ts';
+
+/** What a workload is made from. */
+export type RootMount = {
+  readonly type: string;
+  readonly source: string;
+  readonly target: string;
+  readonly options: readonly string[];
+};
+
+/**
+ * What runs behind a task: a Spin app, a pod's sandbox. It knows nothing of states and events; `Task` calls it only
+ * in order: `create` once, then `start` at most once, at last `delete` once, whatever happened before.
+ */
+export interface Workload {
+  /** Prepares everything and gives the pid of the process that waits for `start`. Rejects after undoing nothing: `delete` follows. */
+  create(): Promise<number>;
+  start(): Promise<void>;
+  /** Sends a signal by number; `all` to every process of the container. */
+  kill(signal: number, all: boolean): Promise<void>;
+  /** Resolves when the process that `create` gave has ended. Pending for ever if `create` failed. */
+  readonly exited: Promise<TaskExit>;
+  /** Whether the kernel killed it for want of memory. Asked after the end. */
+  outOfMemory(): Promise<boolean>;
+  pids(): Promise<readonly number[]>;
+  stats(): Promise<CgroupStats>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  update(resources: SpecResources): Promise<void>;
+  /** Ends what still runs and frees everything: mounts, cgroups, files. Safe to call after a failed `create`. */
+  delete(): Promise<void>;
+}
