@@ -108,3 +108,16 @@ test('a bare path that is no FIFO is refused', async () => {
   });
   assert.equal(existsSync(join(folder, 'none')), false);
 });
+
+test('input that the workload never read does not hold up the end', async () => {
+  const stdin = fifo('unread-input');
+  const stdio = await TaskStdio.open({ stdin, stdout: '', stderr: '' });
+  const writer = openSync(stdin, constants.O_WRONLY | constants.O_NONBLOCK);
+  writeSync(writer, 'nobody wants this');
+  const winner = await Promise.race([
+    stdio.close(60_000).then(() => 'closed'),
+    new Promise((resolve) => setTimeout(resolve, 5_000, 'still waiting').unref()),
+  ]);
+  assert.equal(winner, 'closed');
+  closeSync(writer);
+});

@@ -44,13 +44,21 @@ export function parseOutput(uri: string): EngineOutput {
 export class TaskStdio {
   readonly stdout: EngineOutput;
   readonly stderr: EngineOutput;
+  /** Outputs, whose bytes are waited for at the end, and the read end of stdin, whose bytes nobody wants any more. */
   readonly #fifos: number[];
+  readonly #stdin: number | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(stdout: EngineOutput, stderr: EngineOutput, fifos: number[]) {
+  private constructor(
+    stdout: EngineOutput,
+    stderr: EngineOutput,
+    fifos: number[],
+    stdin: number | undefined,
+  ) {
     this.stdout = stdout;
     this.stderr = stderr;
     this.#fifos = fifos;
+    this.#stdin = stdin;
   }
 
   /** Opens the FIFOs without waiting for a reader and makes the files. Throws what `parseOutput` throws, `invalid-argument`. */
@@ -58,19 +66,20 @@ export class TaskStdio {
     const stdout = parseOutput(paths.stdout);
     const stderr = parseOutput(paths.stderr);
     const fifos: number[] = [];
+    let stdin: number | undefined;
     try {
       // The read end of stdin: without one the client would wait for it. Nothing reads it, as today.
-      if (paths.stdin !== '') fifos.push(openFifo(paths.stdin, constants.O_RDONLY));
+      if (paths.stdin !== '') stdin = openFifo(paths.stdin, constants.O_RDONLY);
       for (const output of [stdout, stderr]) {
         // O_RDWR: neither a reader that comes late nor one that goes away is an error.
         if (output.kind === 'fifo') fifos.push(openFifo(output.path, constants.O_RDWR));
         if (output.kind === 'file') await mkdir(dirname(output.path), { recursive: true });
       }
     } catch (error) {
-      for (const fd of fifos) closeSync(fd);
+      for (const fd of stdin === undefined ? fifos : [...fifos, stdin]) closeSync(fd);
       throw error;
     }
-    return new TaskStdio(stdout, stderr, fifos);
+    return new TaskStdio(stdout, stderr, fifos, stdin);
   }
 
   /** Writes one line to the container's standard error, so that its log tells why it did not start. */
@@ -108,6 +117,7 @@ export class TaskStdio {
     while (this.#fifos.some((fd) => bytesInPipe(fd) > 0) && performance.now() < deadline)
       await sleep(drainPollMs);
     for (const fd of this.#fifos.splice(0)) closeSync(fd);
+    if (this.#stdin !== undefined) closeSync(this.#stdin);
   }
 }
 
