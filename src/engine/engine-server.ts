@@ -33,10 +33,12 @@ type Claimed = {
 };
 
 /**
- * The engine's main thread. It takes requests from its parent, enters the pod's network namespace before any thread of
- * its own exists there, starts the worker that runs the guests, and replaces it when it dies. No guest code runs here.
+ * The engine's main thread. It boots with a worker that has its code loaded and waits; claimed, both enter the pod's
+ * network namespace and the worker loads the app. A worker that dies is replaced. No guest code runs here.
  */
 export class EngineServer {
+  /** The worker that waits for the app, from the boot to the claim. */
+  #spare: Worker | undefined;
   #claimed: Claimed | undefined;
   #ending = false;
 
@@ -45,7 +47,15 @@ export class EngineServer {
     process.on('message', (message) => this.#onRequest(message as EngineRequest));
     process.on('disconnect', () => process.exit(0));
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#drain());
-    this.#reply({ type: 'ready' });
+    const spare = this.#startWorker();
+    this.#spare = spare;
+    reply(spare, 'ready').then(
+      () => this.#reply({ type: 'ready' }),
+      (thrown: unknown) => {
+        process.stderr.write(`the worker could not be started: ${ShimError.from(thrown).message}\n`);
+        process.exit(1);
+      },
+    );
   }
 
   #reply(reply: EngineReply): void {
@@ -64,19 +74,18 @@ export class EngineServer {
   }
 
   async #claim(claim: EngineClaim): Promise<EngineReply> {
-    if (this.#claimed !== undefined)
-      throw new ShimError(
-        'failed-precondition',
-        `this engine already belongs to "${this.#claimed.claim.id}"`,
-      );
-    enterNetwork(claim.network);
+    const worker = this.#spare;
+    if (worker === undefined)
+      throw new ShimError('failed-precondition', 'this engine already belongs to a container');
+    this.#spare = undefined;
+    const networkFd = enterNetwork(claim.network);
     const components = await compileCoreModules(claim.prepared);
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
-    const input = { claim, components, stdout, stderr };
-    const worker = this.#startWorker(input);
-    const loaded = await reply(worker, 'loaded');
-    this.#claimed = { ...input, worker, listen: loaded.listen, listenFd: undefined, replacements: [] };
+    const app = { claim, components, stdout, stderr };
+    const { listen } = await load(worker, { ...app, networkFd });
+    if (networkFd !== undefined) closeSync(networkFd);
+    this.#claimed = { ...app, worker, listen, listenFd: undefined, replacements: [] };
     return { type: 'claimed' };
   }
 
@@ -92,18 +101,9 @@ export class EngineServer {
     return { type: 'started', addresses: [address] };
   }
 
-  #startWorker(
-    input: Omit<WorkerInput, 'stdout' | 'stderr'> & {
-      readonly stdout: number | undefined;
-      readonly stderr: number | undefined;
-    },
-  ): Worker {
-    const own = (fd: number | undefined): number | undefined =>
-      fd === undefined ? undefined : duplicateFd(fd);
-    const workerData: WorkerInput = { ...input, stdout: own(input.stdout), stderr: own(input.stderr) };
+  #startWorker(): Worker {
     const worker = new Worker(findInstallation().worker, {
       env: {},
-      workerData,
       resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },
       name: 'guests',
       // Descriptors come from system calls and from the main thread; Node's own books do not hold them.
@@ -128,9 +128,9 @@ export class EngineServer {
       );
       process.exit(1);
     }
-    claimed.worker = this.#startWorker(claimed);
+    claimed.worker = this.#startWorker();
     const { listenFd } = claimed;
-    reply(claimed.worker, 'loaded')
+    load(claimed.worker, { ...claimed, networkFd: undefined })
       .then(() => serve(claimed.worker, listenFd, claimed.listen, false))
       .catch((thrown: unknown) => {
         process.stderr.write(`a new worker could not be started: ${ShimError.from(thrown).message}\n`);
@@ -153,33 +153,36 @@ export class EngineServer {
   }
 }
 
-function enterNetwork(network: NetworkTarget): void {
+/**
+ * Moves this thread into the container's network namespace. Gives a descriptor of the namespace for threads that are
+ * there already; undefined when nothing changed.
+ */
+function enterNetwork(network: NetworkTarget): number | undefined {
   switch (network.kind) {
     case 'host':
-      return;
+      return undefined;
     case 'new':
       newNetworkNamespace();
-      return;
+      return openSync('/proc/thread-self/ns/net', constants.O_RDONLY);
     case 'path': {
-      let fd: number;
-      try {
-        fd = openSync(network.path, constants.O_RDONLY);
-      } catch (error) {
-        throw new ShimError(
-          'failed-precondition',
-          `the network namespace "${network.path}" cannot be opened: ${String(error)}`,
-          { cause: error },
-        );
-      }
-      try {
-        enterNetworkNamespace(fd);
-      } finally {
-        closeSync(fd);
-      }
-      return;
+      const fd = openNamespace(network.path);
+      enterNetworkNamespace(fd);
+      return fd;
     }
     default:
-      network satisfies never;
+      return network satisfies never;
+  }
+}
+
+function openNamespace(path: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY);
+  } catch (error) {
+    throw new ShimError(
+      'failed-precondition',
+      `the network namespace "${path}" cannot be opened: ${String(error)}`,
+      { cause: error },
+    );
   }
 }
 
@@ -202,6 +205,19 @@ async function openOutput(output: EngineOutput): Promise<number | undefined> {
 
 function sameFile(left: EngineOutput, right: EngineOutput): boolean {
   return left.kind === 'file' && right.kind === 'file' && left.path === right.path;
+}
+
+/** Hands a worker its app, with descriptors of its own for the outputs. */
+async function load(
+  worker: Worker,
+  { claim, components, stdout, stderr, networkFd }: WorkerInput,
+): Promise<Extract<WorkerReply, { type: 'loaded' }>> {
+  const own = (fd: number | undefined): number | undefined =>
+    fd === undefined ? undefined : duplicateFd(fd);
+  const input: WorkerInput = { claim, components, stdout: own(stdout), stderr: own(stderr), networkFd };
+  const request: WorkerRequest = { type: 'load', input };
+  worker.postMessage(request);
+  return reply(worker, 'loaded');
 }
 
 async function serve(worker: Worker, listenFd: number, address: string, announce: boolean): Promise<void> {

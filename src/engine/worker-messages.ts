@@ -2,21 +2,26 @@ import type { ErrorCode } from '../error.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import type { EngineClaim } from './messages.ts';
 
-/** What a worker is born with. */
+/** The app a worker is to run. */
 export type WorkerInput = {
   readonly claim: EngineClaim;
   readonly components: readonly CompiledComponent[];
   /** Descriptors of the outputs, this worker's own; undefined discards. */
   readonly stdout: number | undefined;
   readonly stderr: number | undefined;
+  /** The network namespace the worker has to enter itself; undefined when it was born in the right one. */
+  readonly networkFd: number | undefined;
 };
 
 export type WorkerRequest =
+  | { readonly type: 'load'; readonly input: WorkerInput }
   /** Serve on a listening socket; the descriptor is the worker's own. */
   | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }
   | { readonly type: 'drain' };
 
 export type WorkerReply =
+  /** Its code is loaded; it waits for an app. */
+  | { readonly type: 'ready' }
   | { readonly type: 'loaded'; readonly listen: string }
   | { readonly type: 'serving' }
   | { readonly type: 'drained' }
