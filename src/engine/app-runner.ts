@@ -9,8 +9,9 @@ import { grantOf, openSharedServices, type SharedServices } from './component-gr
 import { ComponentRuntime } from './component-runtime.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import { findHttpHandler } from './http-export.ts';
-import { type HttpComponent, invokeHttp } from './http-invocation.ts';
+import { type HttpComponent, invokeHttp, requestLine } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
+import type { LastRequest } from './last-request.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import type { EngineClaim } from './messages.ts';
 import type { OutputSink } from './output-sink.ts';
@@ -35,7 +36,11 @@ export class AppRunner {
   static async load(
     claim: EngineClaim,
     compiled: readonly CompiledComponent[],
-    outputs: { readonly stdout: OutputSink; readonly stderr: OutputSink },
+    outputs: {
+      readonly stdout: OutputSink;
+      readonly stderr: OutputSink;
+      readonly lastRequest: LastRequest;
+    },
   ): Promise<AppRunner> {
     const settings = await resolveSettings(claim);
     const services = await openSharedServices(claim, settings, outputs);
@@ -49,6 +54,7 @@ export class AppRunner {
       const component = components.get(id);
       if (component === undefined)
         return Promise.reject(new ShimError('internal', `component "${id}" is not loaded`));
+      outputs.lastRequest.record(`component "${id}", ${requestLine(exchange)}`);
       return invokeHttp(component, exchange, permits);
     });
     for (const warning of server.router.warnings) outputs.stderr.line(warning);
@@ -107,9 +113,10 @@ async function loadComponent(
   const handler = findHttpHandler(entry.exports, id);
   const grant = await grantOf(component, claim, settings, services);
   const missing = missingImports(id, entry.imports, grant);
-  for (const name of missing) {
+  if (missing.length > 0) {
+    const names = missing.map((name) => `"${name}"`).join(', ');
     services.stderr.line(
-      `component "${id}" imports "${name}", which this version does not provide: a call to it ends the request`,
+      `component "${id}" imports ${names}, which this version does not provide: a call to any of them ends the request`,
     );
   }
   return { runtime: await ComponentRuntime.load(id, directory, entry, modules), grant, handler, missing };

@@ -146,7 +146,10 @@ function confine(stateDir: string, path: string): string {
 }
 
 /** Reads a dotenv file of the command line's working directory; a container has none that is ours to open. */
-async function readDotenv(workingDir: string | undefined, path: string): Promise<ReadonlyMap<string, string>> {
+async function readDotenv(
+  workingDir: string | undefined,
+  path: string,
+): Promise<ReadonlyMap<string, string>> {
   if (workingDir === undefined) return new Map();
   const text = await readFile(resolve(workingDir, path), 'utf8').catch(() => '');
   const entries = text.split('\n').flatMap((line): [string, string][] => {

@@ -14,7 +14,10 @@ export type InstanceExports = Readonly<
 type Instantiate = (
   getCoreModule: (name: string) => WebAssembly.Module,
   imports: ImportObject,
-  instantiateCore: (module: WebAssembly.Module, imports: WebAssembly.Imports) => WebAssembly.Instance,
+  instantiateCore: (
+    module: WebAssembly.Module,
+    imports?: WebAssembly.Imports,
+  ) => WebAssembly.Instance | Promise<WebAssembly.Instance>,
 ) => Promise<InstanceExports>;
 
 /** A component loaded into this worker: glue imported, core modules at hand, ready for any number of instances. */
@@ -62,7 +65,29 @@ export class ComponentRuntime {
         return module;
       },
       imports,
-      (module, coreImports) => new WebAssembly.Instance(module, coreImports),
+      instantiateCore,
     );
   }
+}
+
+/** Name of the function by which a preview 1 reactor runs its constructors. */
+const initializer = '_initialize';
+
+/**
+ * Instantiates one core module. What a component has as `_initialize` is called by the start function of its last
+ * module, where nothing may wait (reference/engine.md section 4); so that function gets one that does nothing, and the
+ * real one is called after it, where a guest that prints may wait for its output.
+ */
+function instantiateCore(
+  module: WebAssembly.Module,
+  imports: WebAssembly.Imports = {},
+): WebAssembly.Instance | Promise<WebAssembly.Instance> {
+  for (const [from, functions] of Object.entries(imports)) {
+    const initialize = functions[initializer];
+    if (typeof initialize !== 'function') continue;
+    const deferred = { ...imports, [from]: { ...functions, [initializer]: () => {} } };
+    const instance = new WebAssembly.Instance(module, deferred);
+    return WebAssembly.promising(initialize)().then(() => instance);
+  }
+  return new WebAssembly.Instance(module, imports);
 }

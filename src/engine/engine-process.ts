@@ -141,6 +141,11 @@ export class EngineProcess {
       tail = Buffer.concat([tail, chunk]).subarray(-maxReasonBytes);
     });
     return new Promise((resolve) => {
+      let exitedAt = new Date();
+      this.#child.once('exit', () => {
+        exitedAt = new Date();
+      });
+      // Not before all of its standard error was read.
       this.#child.once('close', (code, signal) => {
         const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
         const reason = tail.toString('utf8').trim();
@@ -148,7 +153,7 @@ export class EngineProcess {
         resolve({
           exitCode,
           signal,
-          exitedAt: new Date(),
+          exitedAt,
           ...(exitCode !== 0 && reason !== '' ? { reason } : {}),
         });
       });

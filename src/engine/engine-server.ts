@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -6,12 +6,14 @@ import { ShimError } from '../error.ts';
 import { duplicateFd, enterNetworkNamespace, listenTcp, newNetworkNamespace } from '../linux.ts';
 import { type CompiledComponent, compileCoreModules } from './core-modules.ts';
 import { findInstallation } from './installation.ts';
+import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
+import { LastRequest } from './last-request.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import type { EngineClaim, EngineOutput, EngineReply, EngineRequest, NetworkTarget } from './messages.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
-const drainTimeoutMs = 25_000;
+const defaultDrainTimeoutMs = 25_000;
 
 /** V8 heap of a worker, MiB, where the guests' host objects live; linear memories are not counted in it. */
 const maxWorkerHeapMiB = 512;
@@ -26,8 +28,11 @@ type Claimed = {
   readonly components: readonly CompiledComponent[];
   readonly stdout: number | undefined;
   readonly stderr: number | undefined;
+  readonly lastRequest: LastRequest;
   worker: Worker;
   readonly listen: string;
+  /** Where it listens, the port that the kernel chose included. */
+  address: string;
   listenFd: number | undefined;
   replacements: number[];
 };
@@ -78,14 +83,16 @@ export class EngineServer {
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
     this.#spare = undefined;
+    const memoryPages = instanceMemoryPages(claim.environment);
+    if (memoryPages !== undefined) limitInstanceMemory(memoryPages);
     const networkFd = enterNetwork(claim.network);
     const components = await compileCoreModules(claim.prepared);
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
-    const app = { claim, components, stdout, stderr };
+    const app = { claim, components, stdout, stderr, lastRequest: new LastRequest() };
     const { listen } = await load(worker, { ...app, networkFd });
     if (networkFd !== undefined) closeSync(networkFd);
-    this.#claimed = { ...app, worker, listen, listenFd: undefined, replacements: [] };
+    this.#claimed = { ...app, worker, listen, address: listen, listenFd: undefined, replacements: [] };
     return { type: 'claimed' };
   }
 
@@ -97,6 +104,7 @@ export class EngineServer {
     const { fd, port } = listenTcp(wanted);
     claimed.listenFd = fd;
     const address = formatAddress({ host: wanted.host, port });
+    claimed.address = address;
     await serve(claimed.worker, fd, address, claimed.claim.announce ?? true);
     return { type: 'started', addresses: [address] };
   }
@@ -109,17 +117,29 @@ export class EngineServer {
       // Descriptors come from system calls and from the main thread; Node's own books do not hold them.
       trackUnmanagedFds: false,
     });
-    worker.on('error', (error) => this.#onWorkerError(worker, error));
+    let reason = 'it ended without an error';
+    worker.on('error', (error) => {
+      reason = error instanceof Error ? error.message : String(error);
+    });
+    worker.on('exit', () => this.#onWorkerExit(worker, reason));
     return worker;
   }
 
-  /** A worker that failed while serving is replaced by a new one on the same listening socket. */
-  #onWorkerError(worker: Worker, error: unknown): void {
+  /** A worker that ends while serving is replaced by a new one on the same listening socket. */
+  #onWorkerExit(worker: Worker, reason: string): void {
+    if (this.#ending) return;
+    if (this.#spare === worker) {
+      process.stderr.write(`the waiting worker failed: ${reason}\n`);
+      process.exit(1);
+    }
     const claimed = this.#claimed;
-    if (this.#ending || claimed === undefined || claimed.worker !== worker || claimed.listenFd === undefined)
-      return;
-    const text = error instanceof Error ? error.message : String(error);
-    process.stderr.write(`worker failed: ${text}\n`);
+    if (claimed === undefined || claimed.worker !== worker || claimed.listenFd === undefined) return;
+    process.stderr.write(`worker failed: ${reason}\n`);
+    const last = claimed.lastRequest.read();
+    tell(
+      claimed.stderr,
+      `the guests of this app ended with their requests and are started again: ${reason}${last === undefined ? '' : ` (last request begun: ${last})`}`,
+    );
     const now = performance.now();
     claimed.replacements = [...claimed.replacements.filter((at) => now - at < replacementWindowMs), now];
     if (claimed.replacements.length > maxReplacements) {
@@ -131,7 +151,7 @@ export class EngineServer {
     claimed.worker = this.#startWorker();
     const { listenFd } = claimed;
     load(claimed.worker, { ...claimed, networkFd: undefined })
-      .then(() => serve(claimed.worker, listenFd, claimed.listen, false))
+      .then(() => serve(claimed.worker, listenFd, claimed.address, false))
       .catch((thrown: unknown) => {
         process.stderr.write(`a new worker could not be started: ${ShimError.from(thrown).message}\n`);
         process.exit(1);
@@ -144,7 +164,15 @@ export class EngineServer {
     this.#ending = true;
     const claimed = this.#claimed;
     if (claimed === undefined) process.exit(0);
-    setTimeout(() => process.exit(0), drainTimeoutMs).unref();
+    const timeoutMs = claimed.claim.drainTimeoutMs ?? defaultDrainTimeoutMs;
+    setTimeout(() => {
+      const last = claimed.lastRequest.read() ?? 'none';
+      tell(
+        claimed.stderr,
+        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off (last request begun: ${last})`,
+      );
+      process.exit(0);
+    }, timeoutMs).unref();
     if (claimed.listenFd !== undefined) closeSync(claimed.listenFd);
     claimed.worker.on('exit', () => process.exit(0));
     const drain: WorkerRequest = { type: 'drain' };
@@ -207,23 +235,59 @@ function sameFile(left: EngineOutput, right: EngineOutput): boolean {
   return left.kind === 'file' && right.kind === 'file' && left.path === right.path;
 }
 
+/** A line of the engine's own in the app's standard error; a reader that takes nothing must not hold the engine up. */
+function tell(stderr: number | undefined, line: string): void {
+  if (stderr === undefined) return;
+  try {
+    writeSync(stderr, `${line}\n`);
+  } catch {
+    // Full or gone: the line is lost, which is all that can happen to it.
+  }
+}
+
+/** What `load` hands over; of `lastRequest` the worker gets the memory. */
+type LoadInput = Omit<WorkerInput, 'lastRequest'> & { readonly lastRequest: LastRequest };
+
 /** Hands a worker its app, with descriptors of its own for the outputs. */
 async function load(
   worker: Worker,
-  { claim, components, stdout, stderr, networkFd }: WorkerInput,
+  { claim, components, stdout, stderr, networkFd, lastRequest }: LoadInput,
 ): Promise<Extract<WorkerReply, { type: 'loaded' }>> {
-  const own = (fd: number | undefined): number | undefined =>
-    fd === undefined ? undefined : duplicateFd(fd);
-  const input: WorkerInput = { claim, components, stdout: own(stdout), stderr: own(stderr), networkFd };
-  const request: WorkerRequest = { type: 'load', input };
-  worker.postMessage(request);
+  withDuplicates([stdout, stderr], ([ownStdout, ownStderr]) => {
+    const input: WorkerInput = {
+      claim,
+      components,
+      stdout: ownStdout,
+      stderr: ownStderr,
+      networkFd,
+      lastRequest: lastRequest.buffer,
+    };
+    worker.postMessage({ type: 'load', input } satisfies WorkerRequest);
+  });
   return reply(worker, 'loaded');
 }
 
 async function serve(worker: Worker, listenFd: number, address: string, announce: boolean): Promise<void> {
-  const request: WorkerRequest = { type: 'serve', fd: duplicateFd(listenFd), address, announce };
-  worker.postMessage(request);
+  withDuplicates([listenFd], ([fd]) => {
+    if (fd !== undefined)
+      worker.postMessage({ type: 'serve', fd, address, announce } satisfies WorkerRequest);
+  });
   await reply(worker, 'serving');
+}
+
+/** Duplicates descriptors for somebody who owns them from then on; closes them when handing them over fails. */
+function withDuplicates(
+  fds: readonly (number | undefined)[],
+  handOver: (duplicates: readonly (number | undefined)[]) => void,
+): void {
+  const duplicates: (number | undefined)[] = [];
+  try {
+    for (const fd of fds) duplicates.push(fd === undefined ? undefined : duplicateFd(fd));
+    handOver(duplicates);
+  } catch (error) {
+    for (const fd of duplicates) if (fd !== undefined) closeSync(fd);
+    throw error;
+  }
 }
 
 /** The worker's next answer of a type; rejects with its reason, or when it dies first. */

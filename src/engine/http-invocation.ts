@@ -98,6 +98,10 @@ function textOf(thrown: unknown): string {
 
 function report(component: HttpComponent, exchange: HttpExchange, problem: string | undefined): void {
   if (problem === undefined || exchange.signal.aborted) return;
-  const path = exchange.pathWithQuery.split('?', 1)[0];
-  component.grant.http.warn(`component "${component.runtime.id}" ${problem} (${exchange.method} ${path})`);
+  component.grant.http.warn(`component "${component.runtime.id}" ${problem} (${requestLine(exchange)})`);
+}
+
+/** Method and path, without the query: it may hold secrets. */
+export function requestLine({ method, pathWithQuery }: HttpExchange): string {
+  return `${method} ${pathWithQuery.split('?', 1)[0]}`;
 }

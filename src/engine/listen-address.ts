@@ -11,10 +11,18 @@ export const defaultListenAddress = '0.0.0.0:80';
  */
 export function parseListenAddress(text: string, where: string): ListenAddress {
   const colon = text.lastIndexOf(':');
-  const host = text.slice(0, colon).replace(/^\[|\]$/g, '');
+  const written = text.slice(0, colon);
+  const bracketed = written.startsWith('[') && written.endsWith(']');
+  const host = bracketed ? written.slice(1, -1) : written;
   const port = text.slice(colon + 1);
   const literal = host === '' ? '0.0.0.0' : host === 'localhost' ? '127.0.0.1' : host;
-  if (colon < 0 || !/^\d{1,5}$/.test(port) || Number(port) > 65535 || isIP(literal) === 0) {
+  if (
+    colon < 0 ||
+    !/^\d{1,5}$/.test(port) ||
+    Number(port) > 65535 ||
+    (bracketed ? isIP(host) !== 6 : isIP(literal) !== 4) ||
+    literal.includes('%')
+  ) {
     throw new ShimError(
       'invalid-argument',
       `${where} is "${text}", expected an address and a port such as "0.0.0.0:80" or "[::]:80"`,

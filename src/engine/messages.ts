@@ -41,6 +41,8 @@ export type EngineClaim = {
   readonly variables?: readonly (readonly [name: string, value: string])[];
   /** Folder against which paths of dotenv files and databases are resolved; the command line's only. */
   readonly workingDir?: string;
+  /** Time that requests in flight get after SIGTERM, milliseconds; default 25,000. */
+  readonly drainTimeoutMs?: number;
   /** Lines for the app's standard output once it serves; the routes with their URLs as Spin prints them. */
   readonly announce?: boolean;
 };

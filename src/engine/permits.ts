@@ -24,6 +24,7 @@ export class Permits {
    * when `signal` aborts first.
    */
   async acquire(signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
     else await this.#wait(signal);
     let released = false;

@@ -1,4 +1,5 @@
 import { ShimError } from '../error.ts';
+import { patchGlue } from './glue-patches.ts';
 import { importMap } from './import-names.ts';
 import { firstLine } from './lift.ts';
 
@@ -49,18 +50,9 @@ export async function transpileComponent(
   const glue = output.files.find(([name]) => name === 'component.js')?.[1];
   if (glue === undefined) throw new ShimError('internal', `jco gave no "component.js" for ${where}`);
   return {
-    glue: withRejections(glue),
+    glue: Buffer.from(patchGlue(Buffer.from(glue).toString('utf8'), where)),
     coreModules: output.files.filter(([name]) => name.endsWith('.wasm')),
     imports: output.imports,
     exports: output.exports.map(([name]) => name),
   };
-}
-
-/**
- * jco 1.35 answers a rejected wait of a function without a `result` (`poll`, `pollable.block`) with a promise that never
- * settles, so that the guest of an abandoned request would stay suspended for ever. The rejection is passed on instead.
- */
-function withRejections(glue: Uint8Array): Uint8Array {
-  const text = Buffer.from(glue).toString('utf8');
-  return Buffer.from(text.replaceAll('return task.completionPromise();', 'throw err;'));
 }

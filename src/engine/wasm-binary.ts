@@ -12,7 +12,7 @@ export type WasmShape =
     };
 
 /** Exports read from a module before it is refused; real ones have a few hundred. */
-const maxExports = 100_000;
+export const maxExports = 100_000;
 
 const magic = [0x00, 0x61, 0x73, 0x6d];
 const customSection = 0;
@@ -32,9 +32,10 @@ export function inspectWasm(bytes: Uint8Array, where: string): WasmShape {
     );
   }
   cursor.offset = 4;
-  const version = cursor.take(4);
-  if (version[2] === 1) return { kind: 'component' };
-  if (version[0] !== 1) throw cursor.broken('the version field is not that of a module or a component');
+  const [version = 0, versionHigh = 0, layer = 0, layerHigh = 0] = cursor.take(4);
+  if (layer === 1 && layerHigh === 0) return { kind: 'component' };
+  if (version !== 1 || versionHigh !== 0 || layer !== 0 || layerHigh !== 0)
+    throw cursor.broken('the version field is not that of a module or a component');
   let hasComponentType = false;
   const exports = new Set<string>();
   while (cursor.offset < bytes.length) {
@@ -43,6 +44,7 @@ export function inspectWasm(bytes: Uint8Array, where: string): WasmShape {
     if (end > bytes.length) throw cursor.broken('a section is longer than the file');
     if (id === customSection && cursor.name().startsWith('component-type')) hasComponentType = true;
     if (id === exportSection) readExports(cursor, exports);
+    if (cursor.offset > end) throw cursor.broken('its content reaches beyond its section');
     cursor.offset = end;
   }
   return { kind: 'module', hasComponentType, exports };

@@ -11,6 +11,8 @@ export type WorkerInput = {
   readonly stderr: number | undefined;
   /** The network namespace the worker has to enter itself; undefined when it was born in the right one. */
   readonly networkFd: number | undefined;
+  /** Where the worker notes what it does, `LastRequest`. */
+  readonly lastRequest: SharedArrayBuffer;
 };
 
 export type WorkerRequest =

@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { enterNetworkNamespace } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
+import { LastRequest } from './last-request.ts';
 import { OutputSink } from './output-sink.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
@@ -41,11 +42,19 @@ export function runWorker(): void {
   reply({ type: 'ready' });
 }
 
-function load({ claim, components, stdout, stderr, networkFd }: WorkerInput): Promise<AppRunner> {
+function load({
+  claim,
+  components,
+  stdout,
+  stderr,
+  networkFd,
+  lastRequest,
+}: WorkerInput): Promise<AppRunner> {
   // Before the first socket of this thread is made.
   if (networkFd !== undefined) enterNetworkNamespace(networkFd);
   return AppRunner.load(claim, components, {
     stdout: new OutputSink(stdout),
     stderr: new OutputSink(stderr),
+    lastRequest: new LastRequest(lastRequest),
   });
 }

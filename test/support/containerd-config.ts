@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
 /** One runtime handler of the CRI plugin. */
@@ -45,12 +46,24 @@ export function containerdPaths(folder: string) {
   } as const;
 }
 
-/** containerd's config, version 2 (read by 1.6 and 1.7, migrated by 2.x), with every path inside `folder`. */
-export function containerdConfig(input: ConfigInput): string {
+/** Release line of a containerd, for example `2.3`. */
+export type Release = { readonly major: number; readonly minor: number };
+
+/** What `containerd --version` says; `binary` is looked up on the PATH. Throws when it cannot be run or read. */
+export function releaseOf(binary = 'containerd'): Release {
+  const text = execFileSync(binary, ['--version'], { encoding: 'utf8' });
+  const [, major, minor] = /^containerd \S+ v?(\d+)\.(\d+)\./.exec(text) ?? [];
+  if (major === undefined || minor === undefined)
+    throw new Error(`"${binary} --version" says "${text.trim()}"`);
+  return { major: Number(major), minor: Number(minor) };
+}
+
+/** containerd's config in the form its release wants, with every path inside `folder`. */
+export function containerdConfig(input: ConfigInput, release: Release = releaseOf()): string {
   const paths = containerdPaths(input.folder);
-  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  const cri = release.major === 1 ? criOfVersion2(input) : criOfVersion3(input, release);
   const lines = [
-    'version = 2',
+    `version = ${release.major === 1 ? 2 : 3}`,
     `root = ${quote(paths.root)}`,
     `state = ${quote(paths.state)}`,
     'disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.nri.v1.nri"]',
@@ -62,32 +75,76 @@ export function containerdConfig(input: ConfigInput): string {
     `level = ${quote(input.debug ? 'debug' : 'info')}`,
     '[plugins."io.containerd.internal.v1.opt"]',
     `path = ${quote(join(input.folder, 'opt'))}`,
+    ...cri,
+  ];
+  return `${lines.join('\n')}\n${input.extra}\n`;
+}
+
+/** The CRI plugin of containerd 1.x. */
+function criOfVersion2(input: ConfigInput): string[] {
+  const paths = containerdPaths(input.folder);
+  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  return [
     `[${cri}]`,
     `sandbox_image = ${quote(input.sandboxImage)}`,
-    'netns_mounts_under_state_dir = true',
-    'stream_server_address = "127.0.0.1"',
-    'stream_server_port = "0"',
-    'tolerate_missing_hugetlb_controller = true',
-    // A root without CAP_SYS_RESOURCE cannot give the sandbox the usual score of -998.
-    'restrict_oom_score_adj = true',
+    ...streaming,
+    ...runtimeSettings,
     `[${cri}.cni]`,
-    'bin_dir = "/usr/lib/cni"',
+    `bin_dir = ${quote(cniPlugins)}`,
     `conf_dir = ${quote(paths.cniConf)}`,
     `[${cri}.registry]`,
     `config_path = ${quote(paths.hosts)}`,
     `[${cri}.containerd]`,
     `snapshotter = ${quote(input.snapshotter)}`,
-    'default_runtime_name = "runc"',
+    ...runtimeTables(`${cri}.containerd`, input.runtimes),
   ];
-  for (const runtime of input.runtimes) {
-    const table = `${cri}.containerd.runtimes.${quote(runtime.name)}`;
+}
+
+/** The CRI plugins of containerd 2.x: one for streaming, one for images, one for the runtime. */
+function criOfVersion3(input: ConfigInput, { minor }: Release): string[] {
+  const paths = containerdPaths(input.folder);
+  const images = 'plugins."io.containerd.cri.v1.images"';
+  const runtime = 'plugins."io.containerd.cri.v1.runtime"';
+  return [
+    '[plugins."io.containerd.grpc.v1.cri"]',
+    ...streaming,
+    `[${images}]`,
+    `snapshotter = ${quote(input.snapshotter)}`,
+    `[${images}.pinned_images]`,
+    `sandbox = ${quote(input.sandboxImage)}`,
+    `[${images}.registry]`,
+    `config_path = ${quote(paths.hosts)}`,
+    `[${runtime}]`,
+    ...runtimeSettings,
+    `[${runtime}.cni]`,
+    // The plural came with 2.1 and is the only one from 2.4 on.
+    minor === 0 ? `bin_dir = ${quote(cniPlugins)}` : `bin_dirs = ${list([cniPlugins])}`,
+    `conf_dir = ${quote(paths.cniConf)}`,
+    `[${runtime}.containerd]`,
+    ...runtimeTables(`${runtime}.containerd`, input.runtimes),
+  ];
+}
+
+const cniPlugins = '/usr/lib/cni';
+const streaming = ['stream_server_address = "127.0.0.1"', 'stream_server_port = "0"'];
+const runtimeSettings = [
+  'netns_mounts_under_state_dir = true',
+  'tolerate_missing_hugetlb_controller = true',
+  // A root without CAP_SYS_RESOURCE cannot give the sandbox the usual score of -998.
+  'restrict_oom_score_adj = true',
+];
+
+function runtimeTables(parent: string, runtimes: readonly RuntimeHandler[]): string[] {
+  const lines = ['default_runtime_name = "runc"'];
+  for (const runtime of runtimes) {
+    const table = `${parent}.runtimes.${quote(runtime.name)}`;
     lines.push(`[${table}]`, `runtime_type = ${quote(runtime.type)}`);
     if (runtime.path !== undefined) lines.push(`runtime_path = ${quote(runtime.path)}`);
     lines.push(`pod_annotations = ${list(runtime.podAnnotations ?? [])}`);
     lines.push(`container_annotations = ${list(runtime.containerAnnotations ?? [])}`);
     if (runtime.options !== undefined) lines.push(`[${table}.options]`, ...runtime.options);
   }
-  return `${lines.join('\n')}\n${input.extra}\n`;
+  return lines;
 }
 
 /** CNI list with one ptp network and addresses from a folder of our own; no masquerading, so no firewall rules. */

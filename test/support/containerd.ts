@@ -11,7 +11,15 @@ import { rememberForwarding, restoreForwarding } from './forwarding.ts';
 import { importImage, pauseImage } from './images.ts';
 import { mountsUnder, unmountUnder } from './mounts.ts';
 import { overlayWorks } from './overlay.ts';
-import { endProcess, isWriterAlive, killOwned, type Ownership, ownedProcesses } from './processes.ts';
+import {
+  endProcess,
+  isAlive,
+  isWriterAlive,
+  killOwned,
+  type Ownership,
+  ownedProcesses,
+  processTrees,
+} from './processes.ts';
 import { freeSubnet } from './subnet.ts';
 import { waitFor } from './wait.ts';
 
@@ -70,6 +78,8 @@ export class PrivateContainerd {
   readonly cgroupParent: string;
   readonly snapshotter: 'overlayfs' | 'native';
   readonly logFile: string;
+  /** Addresses of its pods, `a.b.c.d/20`; no other route of this machine lies in it. */
+  readonly subnet = freeSubnet();
   readonly cri: CriClient;
   readonly #paths: ReturnType<typeof containerdPaths>;
   readonly #options: ContainerdOptions;
@@ -195,6 +205,12 @@ export class PrivateContainerd {
       .map((file) => Number(readFileSync(file, 'utf8')));
   }
 
+  /** Pids of everything that runs for this instance: containerd, shim hosts and all their descendants. */
+  processes(): number[] {
+    const roots = [...this.hostPids(), ...(this.pid === undefined ? [] : [this.pid])];
+    return ownedProcesses(this.#ownership, roots).map(({ pid }) => pid);
+  }
+
   /**
    * Takes every pod down through CRI, stops containerd, and then removes by force what is left and proven to be this
    * instance's: processes, mounts, cgroups, CNI results, shim sockets, folders. Fails when something stays.
@@ -208,9 +224,10 @@ export class PrivateContainerd {
     const hosts = this.hostPids();
     // Taken before the hosts end: their children keep no link to them afterwards.
     const owned = ownedProcesses(this.#ownership, hosts);
+    const trees = processTrees(hosts);
     for (const pid of hosts) process.kill(pid, 'SIGTERM');
     if (hosts.length > 0) {
-      const gone = () => this.hostPids().length === 0;
+      const gone = () => !trees.some(isAlive);
       await waitFor('the shim hosts to end', gone, { timeoutMs: 5_000 }).catch((error: unknown) => {
         failures.push(String(error));
       });
@@ -243,7 +260,7 @@ export class PrivateContainerd {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     }
     for (const host of options.registries ?? []) await this.allowRegistry(host);
-    const network = cniConfig(this.#network, freeSubnet(), paths.cniData);
+    const network = cniConfig(this.#network, this.subnet, paths.cniData);
     await writeFile(join(paths.cniConf, '10-test.conflist'), network);
     const config = containerdConfig({
       folder: this.folder,
@@ -283,6 +300,8 @@ export class PrivateContainerd {
     const log = openSync(this.logFile, 'a');
     const child = spawn(binary, ['--config', this.#paths.config], {
       cwd: this.folder,
+      // A Ctrl-C in the terminal is for the tests, which then end containerd in order.
+      detached: true,
       stdio: ['ignore', log, log],
       env: {
         PATH: shimDir === undefined ? path : `${shimDir}:${path}`,

@@ -38,6 +38,15 @@ export type ProcessIdentity = {
  * left out: there is nothing to end about them.
  */
 export function ownedProcesses(ownership: Ownership, roots: readonly number[] = []): ProcessIdentity[] {
+  return withDescendants((pid) => roots.includes(pid) || isOwned(pid, ownership));
+}
+
+/** Live processes with these pids and all their descendants. */
+export function processTrees(roots: readonly number[]): ProcessIdentity[] {
+  return withDescendants((pid) => roots.includes(pid));
+}
+
+function withDescendants(isRoot: (pid: number) => boolean): ProcessIdentity[] {
   const all = new Map<number, { readonly parent: number; readonly startTicks: number }>();
   const owned = new Set<number>();
   for (const name of readdirSync('/proc')) {
@@ -47,7 +56,7 @@ export function ownedProcesses(ownership: Ownership, roots: readonly number[] = 
       const { state, parent, startTicks } = processStat(pid);
       if (state === 'Z') continue;
       all.set(pid, { parent, startTicks });
-      if (roots.includes(pid) || isOwned(pid, ownership)) owned.add(pid);
+      if (isRoot(pid)) owned.add(pid);
     } catch {
       // The process ended while we looked at it.
     }
@@ -117,7 +126,8 @@ export async function killOwned(ownership: Ownership, others: readonly ProcessId
   return [...killed];
 }
 
-function isAlive({ pid, startTicks }: ProcessIdentity): boolean {
+/** Whether this very process still runs, not a later one with its pid. */
+export function isAlive({ pid, startTicks }: ProcessIdentity): boolean {
   try {
     const now = processStat(pid);
     return now.state !== 'Z' && now.startTicks === startTicks;

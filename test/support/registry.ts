@@ -38,6 +38,7 @@ export class PrivateRegistry {
     await writeFile(config, configuration(storage));
     const child = spawn(binary, ['serve', config], {
       cwd: folder,
+      detached: true,
       env: { PATH: process.env.PATH ?? '/usr/bin' },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -13,14 +13,24 @@ export function freeSubnet(routes = readFileSync('/proc/net/route', 'utf8')): st
   throw new Error('no free subnet in 10.64.0.0/10: every one tried meets a route of this machine');
 }
 
+/** Interfaces with a route into a network, one per pod that has an address there. */
+export function linksInto(subnet: string, routes = readFileSync('/proc/net/route', 'utf8')): string[] {
+  const [address = '', bits] = subnet.split('/');
+  const start = address.split('.').reduce((value, part) => value * 256 + Number(part), 0);
+  const end = start + 2 ** (32 - Number(bits)) - 1;
+  return routeRanges(routes)
+    .filter((range) => start <= range.start && range.end <= end)
+    .map((range) => range.link);
+}
+
 /** Destination ranges of /proc/net/route, without the default route; addresses there are little endian hex. */
-function routeRanges(text: string): { start: number; end: number }[] {
-  const ranges: { start: number; end: number }[] = [];
+function routeRanges(text: string): { start: number; end: number; link: string }[] {
+  const ranges: { start: number; end: number; link: string }[] = [];
   for (const line of text.split('\n').slice(1)) {
     const fields = line.split('\t');
     const [destination, mask] = [hexAddress(fields[1]), hexAddress(fields[7])];
     if (destination === undefined || mask === undefined || mask === 0) continue;
-    ranges.push({ start: destination, end: destination + (2 ** 32 - 1 - mask) });
+    ranges.push({ start: destination, end: destination + (2 ** 32 - 1 - mask), link: fields[0] ?? '' });
   }
   return ranges;
 }

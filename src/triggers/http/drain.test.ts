@@ -7,6 +7,17 @@ import { answer, RawClient, serve } from './test-trigger.ts';
 
 const plain = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
+/** `''` for a connection that was made, else the error. */
+function connectOnce(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve('');
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+  });
+}
+
 test('draining without connections ends at once', async (t) => {
   const { server } = await serve(t, async () => {}, undefined, { drainIdleMs: 1_000_000 });
   await server.drain();
@@ -31,18 +42,7 @@ test('a request in flight finishes, says that the connection ends, and no new co
   await called.promise;
   let drained = false;
   const draining = server.drain().then(() => (drained = true));
-  const refused = await new Promise<string>((resolve) => {
-    const attempt = (): void => {
-      const socket = connect(port, '127.0.0.1');
-      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
-      socket.on('close', (failed) => {
-        if (!failed) setImmediate(attempt);
-      });
-      socket.on('connect', () => socket.end());
-    };
-    attempt();
-  });
-  assert.equal(refused, 'ECONNREFUSED');
+  for (let outcome = ''; outcome !== 'ECONNREFUSED'; ) outcome = await connectOnce(port);
   assert.equal(drained, false);
   gate.resolve();
   await client.closed;
@@ -52,9 +52,14 @@ test('a request in flight finishes, says that the connection ends, and no new co
 });
 
 test('an idle connection may send one more request, then it ends', async (t) => {
-  const { port, server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'), undefined, {
-    drainIdleMs: 10_000,
-  });
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => answer(exchange, 200, 'ok'),
+    undefined,
+    {
+      drainIdleMs: 10_000,
+    },
+  );
   const client = await RawClient.open(port);
   client.socket.once('end', () => client.socket.end());
   client.send(plain);
@@ -63,14 +68,19 @@ test('an idle connection may send one more request, then it ends', async (t) => 
   client.received = '';
   client.send(plain);
   await client.closed;
-  assert.match(client.received.toLowerCase(), /^http\/1\.1 200 [^]*connection: close[^]*ok$/);
+  assert.match(client.received.toLowerCase(), /^http\/1\.1 200 (.|\r|\n)*connection: close(.|\r|\n)*ok$/);
   await draining;
 });
 
 test('idle connections and those that never sent anything are closed when their time is up', async (t) => {
-  const { port, server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'), undefined, {
-    drainIdleMs: 20,
-  });
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => answer(exchange, 200, 'ok'),
+    undefined,
+    {
+      drainIdleMs: 20,
+    },
+  );
   const [idle, silent] = [await RawClient.open(port), await RawClient.open(port)];
   for (const { socket } of [idle, silent]) socket.once('end', () => socket.end());
   idle.send(plain);
@@ -116,8 +126,6 @@ test('draining under a load of keep-alive requests loses none', async (t) => {
     await new Promise((resolve) => setImmediate(resolve));
     answer(exchange, 200, 'ok');
   });
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  t.after(() => agent.destroy());
   const failures: string[] = [];
   let served = 0;
   let draining: Promise<void> | undefined;

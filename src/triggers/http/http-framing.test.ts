@@ -4,14 +4,29 @@ import { answer, RawClient, rawExchange, serve } from './test-trigger.ts';
 
 /** Requests that two parsers could read in two ways: refused, nothing of them served, the connection closed. */
 const ambiguous: readonly (readonly [name: string, text: string])[] = [
-  ['both lengths', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
-  ['both lengths, reversed', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n'],
-  ['two lengths that differ', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!'],
-  ['two lengths that agree', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello'],
+  [
+    'both lengths',
+    'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  ],
+  [
+    'both lengths, reversed',
+    'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n',
+  ],
+  [
+    'two lengths that differ',
+    'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!',
+  ],
+  [
+    'two lengths that agree',
+    'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello',
+  ],
   ['a list of lengths', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello'],
   ['a signed length', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello'],
   ['a negative length', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\nhello'],
-  ['a length beyond all numbers', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\nhello'],
+  [
+    'a length beyond all numbers',
+    'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\nhello',
+  ],
   ['a coding that is not chunked', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nhello'],
   ['chunked not last', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n'],
   ['a disguised coding', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n'],
@@ -23,12 +38,12 @@ const ambiguous: readonly (readonly [name: string, text: string])[] = [
   ['a NUL in the target', 'GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n'],
   ['a field without a colon', 'GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n'],
   ['a field without a name', 'GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n'],
-  ['two hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n'],
-  ['two equal hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n'],
-  ['a host other than the target', 'GET http://b/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'],
+  ['two hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n'],
+  ['two equal hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n'],
+  ['a host other than the target', 'GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n'],
   ['no host', 'GET / HTTP/1.1\r\n\r\n'],
-  ['an empty host', 'GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n'],
-  ['a host with a path', 'GET / HTTP/1.1\r\nHost: a/b\r\nConnection: close\r\n\r\n'],
+  ['an empty host', 'GET / HTTP/1.1\r\nHost:\r\n\r\n'],
+  ['a host with a path', 'GET / HTTP/1.1\r\nHost: a/b\r\n\r\n'],
   ['a bad chunk size', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n'],
   ['HTTP/1.2', 'GET / HTTP/1.2\r\nHost: a\r\n\r\n'],
   ['HTTP/0.9', 'GET /\r\n\r\n'],
@@ -43,7 +58,7 @@ for (const [name, text] of ambiguous) {
       for await (const _chunk of exchange.body);
       answer(exchange, 200, 'served');
     });
-    const smuggled = 'GET /smuggled HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
+    const smuggled = 'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n';
     const received = await rawExchange(port, text + smuggled);
     assert.match(received, /^HTTP\/1\.1 400 /, received);
     assert.ok(!received.includes('served'));
@@ -94,7 +109,9 @@ test('a first packet of one byte is no obstacle', async (t) => {
 
 test('a head of the size limit is served, one byte more is 431', async (t) => {
   const maxHeaderBytes = 4096;
-  const { port } = await serve(t, async (_component, exchange) => answer(exchange, 200), undefined, { maxHeaderBytes });
+  const { port } = await serve(t, async (_component, exchange) => answer(exchange, 200), undefined, {
+    maxHeaderBytes,
+  });
   const head = (size: number): string => {
     const rest = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: \r\n\r\n';
     return rest.replace('X: ', `X: ${'x'.repeat(size - rest.length)}`);
@@ -175,7 +192,9 @@ test('Expect: 100-continue is answered before the body is sent', async (t) => {
     answer(exchange, 200, body);
   });
   const client = await RawClient.open(port);
-  client.send('POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n');
+  client.send(
+    'POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n',
+  );
   await client.until((text) => text === 'HTTP/1.1 100 Continue\r\n\r\n');
   client.send('body');
   await client.until((text) => text.endsWith('body'));
@@ -204,6 +223,9 @@ test('an absolute target is served with its path', async (t) => {
   const { port } = await serve(t, async (_component, exchange) =>
     answer(exchange, 200, `${exchange.authority} ${exchange.pathWithQuery}`),
   );
-  const received = await rawExchange(port, 'GET http://a:1/x?y HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n');
+  const received = await rawExchange(
+    port,
+    'GET http://a:1/x?y HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n',
+  );
   assert.ok(received.endsWith('a:1 /x?y'));
 });

@@ -1,18 +1,25 @@
 import { isUtf8 } from 'node:buffer';
-import { createServer, type Server as Http1Server, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type Server as Http1Server,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import {
   createServer as createHttp2Server,
   type Http2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
-  type ServerHttp2Session,
+  type ServerOptions,
 } from 'node:http2';
 import { createServer as createTcpServer, type Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, HttpExchange } from '../../host/http-exchange.ts';
+import { Http2Sessions } from './http2-sessions.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
-import { ServerResponseSink } from './response-sink.ts';
+import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
 import { defaultHttpServerLimits, type HttpServerLimits } from './server-limits.ts';
 import { guestHeaders } from './spin-headers.ts';
@@ -20,6 +27,9 @@ import { type HostAnswer, wellKnownAnswer } from './well-known.ts';
 
 /** Calls a component with one request; resolves when the guest is done, rejects when it failed. */
 export type Invoke = (component: string, exchange: HttpExchange) => Promise<void>;
+
+/** Answers after which an HTTP/1 connection is closed: who frames one request wrongly is not to be trusted with more. */
+const malformed: ReadonlySet<number> = new Set([400, 431]);
 
 type AnyRequest = IncomingMessage | Http2ServerRequest;
 type AnyResponse = ServerResponse | Http2ServerResponse;
@@ -36,6 +46,9 @@ type Decision =
 /** First bytes of an HTTP/2 connection with prior knowledge. */
 const http2Preface = 'PRI';
 
+/** `:method`, `:scheme`, `:authority` and `:path` count among the fields of an HTTP/2 head. */
+const pseudoFields = 4;
+
 /**
  * Spin's HTTP trigger: HTTP/1.1 and h2c with prior knowledge on one listening socket, routing, injected headers, static
  * responses, the well-known endpoints, and the 404 and 500 answers of reference/spin.md 3.1.5.
@@ -48,120 +61,184 @@ export class HttpTriggerServer {
   readonly #http1: Http1Server;
   readonly #http2: Http2Server;
   readonly #sockets = createTcpServer({ noDelay: true });
-  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #sessions: Http2Sessions;
+  /** Connections that have not said yet which protocol they speak. */
   readonly #fresh = new Set<Socket>();
+  /** HTTP/1 connections whose last request was malformed: what follows on them is not read as a request. */
+  readonly #refused = new WeakSet<Socket>();
+  #connections = 0;
   #active = 0;
-  #draining = false;
-  #idle: (() => void) | undefined;
+  #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
+  #progress = (): void => {};
 
   constructor(app: App, invoke: Invoke, limits: Partial<HttpServerLimits> = {}) {
     this.#app = app;
     this.#invoke = invoke;
     this.#limits = { ...defaultHttpServerLimits, ...limits };
-    this.#http1 = createServer({
+    this.router = new Router(
+      app.triggers.filter((trigger): trigger is HttpTrigger => trigger.type === 'http'),
+    );
+    this.#sessions = new Http2Sessions(this.#limits.keepAliveTimeoutMs);
+    this.#http1 = this.#createHttp1();
+    this.#http2 = this.#createHttp2();
+    this.#sockets.on('connection', (socket: Socket) => this.#accept(socket));
+  }
+
+  #createHttp1(): Http1Server {
+    const server = createServer({
       maxHeaderSize: this.#limits.maxHeaderBytes,
       requestTimeout: 0,
       headersTimeout: this.#limits.headTimeoutMs,
       keepAliveTimeout: this.#limits.keepAliveTimeoutMs,
       connectionsCheckingInterval: this.#limits.checkIntervalMs,
+      // Refused with all other bad targets, so that nothing behind such a request is served either.
+      requireHostHeader: false,
     });
-    this.#http2 = createHttp2Server({ settings: { maxHeaderListSize: this.#limits.maxHeaderBytes } });
-    this.router = new Router(
-      app.triggers.filter((trigger): trigger is HttpTrigger => trigger.type === 'http'),
-    );
-    this.#http1.maxHeadersCount = this.#limits.maxHeaderFields;
+    // Node drops the fields above its count without a word; one more than allowed tells that there were too many.
+    server.maxHeadersCount = this.#limits.maxHeaderFields + 1;
     // Node fills the list of connections that its time-outs are checked against on this event only.
-    this.#http1.emit('listening');
-    this.#http1.on('request', (request, response) => this.#serve(request, response));
-    this.#http1.on('checkContinue', (request, response) => {
+    server.emit('listening');
+    server.on('request', (request, response) => this.#serve(request, response));
+    server.on('checkContinue', (request, response) => {
       response.writeContinue();
       this.#serve(request, response);
     });
-    this.#http1.on('upgrade', (_request, socket) => socket.destroy());
-    this.#http2.on('request', (request, response) => this.#serve(request, response));
-    this.#http2.on('session', (session) => {
+    return server;
+  }
+
+  #createHttp2(): Http2Server {
+    const server = createHttp2Server({
+      settings: {
+        maxHeaderListSize: this.#limits.maxHeaderBytes,
+        maxConcurrentStreams: this.#limits.maxConcurrentStreams,
+      },
+      maxHeaderListPairs: this.#limits.maxHeaderFields + 1 + pseudoFields,
+      // What a guest answers is passed on as it is: a field that is there twice is sent twice.
+      strictSingleValueFields: false,
+    } as ServerOptions);
+    server.on('request', (request, response) => this.#serve(request, response));
+    server.on('session', (session) => {
       this.#sessions.add(session);
-      session.once('close', () => this.#sessions.delete(session));
+      if (this.#phase !== 'serving') session.close();
     });
-    this.#sockets.on('connection', (socket: Socket) => this.#accept(socket));
+    return server;
   }
 
   /** Serves on a listening socket; takes the descriptor over. */
   listen(fd: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#sockets.once('error', (error) => reject(ShimError.from(error, 'unavailable')));
+      // Later ones are failures to accept: that connection is lost, the listening socket stays.
+      this.#sockets.on('error', (error) => reject(ShimError.from(error, 'unavailable')));
       this.#sockets.listen({ fd }, resolve);
     });
   }
 
-  /** Stops accepting, lets requests in flight finish, closes idle connections; resolves when none is left. */
+  /**
+   * Stops accepting and lets requests in flight finish. Connections without a request may send one more for a moment
+   * (a client cannot know that the server is about to close what it just reuses), then they are closed. Resolves when
+   * no connection is left.
+   */
   async drain(): Promise<void> {
-    this.#draining = true;
+    this.#phase = 'draining';
+    // One turn of the event loop takes the connections that the kernel has finished already.
+    await nextTurn();
     this.#sockets.close();
-    for (const socket of this.#fresh) socket.destroy();
-    for (const session of this.#sessions) session.close();
-    this.#http1.closeIdleConnections();
-    if (this.#active > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    this.#sessions.close();
+    const idleIsOver = setTimeout(() => {
+      this.#phase = 'closing-idle';
+      this.#closeIdle();
+    }, this.#limits.drainIdleMs);
+    await new Promise<void>((resolve) => {
+      this.#progress = () => {
+        if (this.#phase === 'closing-idle') this.#closeIdle();
+        if (this.#connections === 0) resolve();
+      };
+      this.#progress();
+    });
+    clearTimeout(idleIsOver);
     this.#http1.close();
-    this.#http2.close();
   }
 
-  /** Cuts every connection and stops; for tests and for a server that was never meant to drain. */
+  /** Cuts every connection and stops. */
   destroy(): void {
     this.#sockets.close();
     for (const socket of this.#fresh) socket.destroy();
-    for (const session of this.#sessions) session.destroy();
+    this.#sessions.destroy();
     this.#http1.closeAllConnections();
     this.#http1.close();
   }
 
+  #closeIdle(): void {
+    for (const socket of this.#fresh) socket.destroy();
+    this.#http1.closeIdleConnections();
+    // What is left without a request still sends a body that its response did not wait for.
+    if (this.#active === 0) this.#http1.closeAllConnections();
+  }
+
   #accept(socket: Socket): void {
+    this.#connections += 1;
     this.#fresh.add(socket);
-    const stop = (): void => {
+    socket.once('close', () => {
+      this.#connections -= 1;
       this.#fresh.delete(socket);
-      socket.destroy();
-    };
-    socket.setTimeout(this.#limits.headTimeoutMs, stop);
-    socket.on('error', stop);
-    socket.once('close', () => this.#fresh.delete(socket));
-    socket.once('data', (chunk: Buffer) => {
+      this.#progress();
+    });
+    socket.on('error', () => socket.destroy());
+    const giveUp = setTimeout(() => socket.destroy(), this.#limits.headTimeoutMs);
+    socket.once('close', () => clearTimeout(giveUp));
+    let head = Buffer.alloc(0);
+    const onData = (chunk: Buffer): void => {
+      head = Buffer.concat([head, chunk]);
+      const start = head.toString('latin1', 0, http2Preface.length);
+      if (start.length < http2Preface.length && http2Preface.startsWith(start)) return;
+      socket.off('data', onData);
+      clearTimeout(giveUp);
       this.#fresh.delete(socket);
-      socket.setTimeout(0);
       socket.pause();
-      socket.unshift(chunk);
-      if (chunk.toString('latin1', 0, http2Preface.length) === http2Preface) {
-        this.#http2.emit('connection', socket);
-      } else {
+      socket.unshift(head);
+      if (start === http2Preface) this.#http2.emit('connection', socket);
+      else {
         this.#http1.emit('connection', socket);
         socket.resume();
       }
-    });
+    };
+    socket.on('data', onData);
   }
 
   #serve(request: AnyRequest, response: AnyResponse): void {
     this.#active += 1;
     response.once('close', () => {
       this.#active -= 1;
-      if (this.#active === 0) this.#idle?.();
+      // The connection counts as idle only after this event.
+      setImmediate(this.#progress);
     });
     response.on('error', () => {});
     request.on('error', () => {});
-    const sink = new ServerResponseSink(response, () => this.#draining);
+    const { socket } = request;
+    if (this.#refused.has(socket)) return;
+    const sink = new ServerResponseSink(
+      response,
+      () => this.#phase !== 'serving' || this.#refused.has(socket),
+    );
     const headers = rawHeaders(request);
     const decision = this.#decide(request, headers);
     if (decision.kind === 'answer') {
+      if (malformed.has(decision.answer.status) && !('stream' in response)) this.#refused.add(socket);
       answerWith(sink, decision.answer);
       return;
     }
-    const exchange = this.#exchange(request, response, sink, decision.target, headers, decision.routed);
-    this.#invoke(decision.component, exchange).catch(() => {
+    const { component, target, routed } = decision;
+    const fail = (): void => {
       if (sink.started) sink.abort();
       else answerWith(sink, emptyAnswer(500));
-    });
+    };
+    const exchange = this.#exchange(request, response, sink, target, headers, routed);
+    Promise.try(() => this.#invoke(component, exchange)).catch(fail);
   }
 
   /** What to do with a request: the host's own answer, or a component to call. */
   #decide(request: AnyRequest, headers: HeaderList): Decision {
+    if (headers.length > this.#limits.maxHeaderFields) return { kind: 'answer', answer: emptyAnswer(431) };
     const target = targetOf(request, headers);
     if (target === undefined) return { kind: 'answer', answer: emptyAnswer(400) };
     const path = withoutQuery(target.pathWithQuery);
@@ -211,14 +288,13 @@ function emptyAnswer(status: number): HostAnswer {
   return { status, headers: [], body: '' };
 }
 
+/** Sends an answer of the host's own; fields that frame the message are the server's business. */
 function answerWith(sink: ServerResponseSink, answer: HostAnswer): void {
-  const body = Buffer.from(answer.body);
-  const headers = answer.headers.map(([name, value]): readonly [string, Uint8Array] => [
-    name,
-    Buffer.from(value, 'latin1'),
-  ]);
-  sink.start(answer.status, [...headers, ['content-length', Buffer.from(String(body.length))]]);
-  if (body.length > 0) sink.write(body);
+  const fields = answer.headers
+    .filter(([name]) => !framingFields.has(name.toLowerCase()))
+    .map(([name, value]): readonly [string, Uint8Array] => [name, Buffer.from(value, 'latin1')]);
+  sink.start(answer.status, fields);
+  if (answer.body !== '') sink.write(Buffer.from(answer.body));
   sink.end();
 }
 

@@ -49,7 +49,11 @@ test('HTTP/2 answers without a body: HEAD, 204, 304, 404, 500, well-known', asyn
     ['HEAD', '/.well-known/spin/health', 200, '2'],
   ] as const) {
     const got = await http2Request(port, { ':method': method, ':path': path });
-    assert.deepEqual([got.status, got.body, got.headers['content-length']], [status, '', length], `${method} ${path}`);
+    assert.deepEqual(
+      [got.status, got.body, got.headers['content-length']],
+      [status, '', length],
+      `${method} ${path}`,
+    );
   }
 });
 

@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, ResponseSink } from '../../host/http-exchange.ts';
@@ -8,6 +8,17 @@ const highWaterBytes = 256 * 1024;
 
 /** Body bytes held together with the head. */
 const heldBytes = 64 * 1024;
+
+/** Fields that frame a message or manage its connection: never taken from an answer, lower-case. */
+export const framingFields: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-connection',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
 
 type State = 'new' | 'head-held' | 'streaming' | 'finished';
 
@@ -41,8 +52,10 @@ export class ServerResponseSink implements ResponseSink {
     return this.#state !== 'new';
   }
 
+  /** Throws `invalid-argument` for a status, name or value that the protocol of this connection cannot carry. */
   start(status: number, headers: HeaderList): void {
     if (this.#state !== 'new') throw new ShimError('internal', 'the response was started twice');
+    checkHead(status, 'stream' in this.#response ? maxHttp2Status : maxHttp1Status, headers);
     this.#state = 'head-held';
     this.#status = status;
     this.#headers = headers;
@@ -87,9 +100,8 @@ export class ServerResponseSink implements ResponseSink {
     }
     this.#state = 'finished';
     if (this.#gone) return;
-    if (hasTrailers) {
-      this.#response.addTrailers(Object.fromEntries(trailers.map(([name, value]) => [name, latin1(value)])));
-    }
+    if (hasTrailers)
+      this.#response.addTrailers(grouped(trailers.filter(([name]) => !framingFields.has(name))));
     const last = this.#takeHeld();
     (this.#response as ServerResponse).end(last);
   }
@@ -104,8 +116,11 @@ export class ServerResponseSink implements ResponseSink {
   /** Sends the head and what was held; from here on every write goes out at once. */
   #stream(): void {
     this.#sendHead([]);
+    if (this.#gone) return;
     const bytes = this.#takeHeld();
-    if (bytes.length > 0 && !this.#gone) (this.#response as ServerResponse).write(bytes, this.#wake);
+    if (bytes.length > 0) (this.#response as ServerResponse).write(bytes, this.#wake);
+    // Node keeps a head back until there is a body to go with it.
+    else if (!('stream' in this.#response)) this.#response.flushHeaders();
   }
 
   #takeHeld(): Uint8Array {
@@ -116,7 +131,9 @@ export class ServerResponseSink implements ResponseSink {
   }
 
   get #gone(): boolean {
-    return this.#response.destroyed || (this.#response.socket?.destroyed ?? false);
+    const response = this.#response;
+    if ('stream' in response) return response.stream.destroyed || response.stream.closed;
+    return response.destroyed || (response.socket?.destroyed ?? false);
   }
 
   #sendHead(implied: HeaderList): void {
@@ -128,9 +145,7 @@ export class ServerResponseSink implements ResponseSink {
       ...implied.filter(([name]) => allowsLength(this.#status) && !has(name)),
     ];
     if ('stream' in this.#response) {
-      const grouped = new Map<string, string[]>();
-      for (const [name, value] of fields) grouped.set(name, [...(grouped.get(name) ?? []), latin1(value)]);
-      this.#response.writeHead(this.#status, Object.fromEntries(grouped));
+      this.#response.writeHead(this.#status, grouped(fields));
       return;
     }
     if (this.#closing()) fields.push(['connection', close]);
@@ -145,10 +160,39 @@ export class ServerResponseSink implements ResponseSink {
 const empty = new Uint8Array(0);
 const close = Buffer.from('close');
 
+/** Final statuses only: after a 1xx the client would wait for another head. */
+const minStatus = 200;
+const maxHttp1Status = 999;
+const maxHttp2Status = 599;
+
+function checkHead(status: number, maxStatus: number, headers: HeaderList): void {
+  if (!Number.isInteger(status) || status < minStatus || status > maxStatus) {
+    throw new ShimError(
+      'invalid-argument',
+      `a response cannot have the status ${status}: expected ${minStatus} to ${maxStatus}`,
+    );
+  }
+  for (const [name, value] of headers) {
+    try {
+      validateHeaderName(name);
+      validateHeaderValue(name, latin1(value));
+    } catch (error) {
+      throw ShimError.from(error, 'invalid-argument');
+    }
+  }
+}
+
+/** Values by name; `fromEntries` makes own properties of all names, `__proto__` too. */
+function grouped(fields: HeaderList): Record<string, string[]> {
+  const values = new Map<string, string[]>();
+  for (const [name, value] of fields) values.set(name, [...(values.get(name) ?? []), latin1(value)]);
+  return Object.fromEntries(values);
+}
+
 function latin1(value: Uint8Array): string {
   return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('latin1');
 }
 
 function allowsLength(status: number): boolean {
-  return status >= 200 && status !== 204 && status !== 304;
+  return status !== 204 && status !== 304;
 }

@@ -31,9 +31,11 @@ const hiddenFields = new Set([
 export function guestHeaders(client: HeaderList, line: RequestLine, routed: RoutedRequest): HeaderList {
   const { pattern } = routed.route;
   const headers: (readonly [string, Uint8Array])[] = [];
+  const named = connectionOptions(client);
   for (const [name, value] of client) {
     const lower = name.toLowerCase();
-    if (!hiddenFields.has(lower) && !lower.startsWith('spin-')) headers.push([lower, value]);
+    if (!hiddenFields.has(lower) && !named.has(lower) && !lower.startsWith('spin-'))
+      headers.push([lower, value]);
   }
   const add = (name: string, value: string): void => {
     headers.push([name, Buffer.from(value, 'latin1')]);
@@ -49,6 +51,17 @@ export function guestHeaders(client: HeaderList, line: RequestLine, routed: Rout
     add(`spin-path-match-${name.replaceAll('_', '-').toLowerCase()}`, value);
   }
   return headers;
+}
+
+/** The fields that Connection names: they are for this connection only (RFC 9110 7.6.1). */
+function connectionOptions(client: HeaderList): ReadonlySet<string> {
+  const options = new Set<string>();
+  for (const [name, value] of client) {
+    if (name.toLowerCase() !== 'connection') continue;
+    for (const option of Buffer.from(value).toString('latin1').split(','))
+      options.add(option.trim().toLowerCase());
+  }
+  return options;
 }
 
 function withoutWildcard(route: string): string {

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { findInstallation } from './installation.ts';
+import { type PrepareJob, prepare } from './prepare.ts';
+import { prepareApp as prepareInProcess } from './prepare-app.ts';
+import { fixtures, prepareApp, temporaryFolder } from './test-engine.ts';
+
+const header = `spin_manifest_version = 2
+[application]
+name = "sample"
+[[trigger.http]]
+route = "/..."
+component = "c"
+`;
+const manifest = `${header}[component.c]\nsource = "c.wasm"\n`;
+const hello = join(fixtures, 'hello', 'hello.wasm');
+
+function folderJob(folder: string): PrepareJob {
+  return {
+    source: { kind: 'folder', manifest: join(folder, 'app', 'spin.toml'), mode: 'copy' },
+    storeDir: join(folder, 'store'),
+    workDir: join(folder, 'work'),
+  };
+}
+
+test('a component is transpiled once; later and simultaneous preparers get the same entry', async (t) => {
+  const folder = await temporaryFolder(t);
+  const [one, two] = await Promise.all([
+    prepareApp(folder, manifest, { 'c.wasm': hello }),
+    prepareApp(folder, manifest, { 'c.wasm': hello }),
+  ]);
+  assert.equal(one.components[0]?.directory, two.components[0]?.directory);
+  const entries = await readdir(join(folder, 'store', 'components'));
+  assert.equal(entries.length, 1, entries.join());
+  const later = await prepareApp(folder, manifest, { 'c.wasm': hello });
+  assert.deepEqual(later.components, one.components);
+});
+
+test('modules are lifted: one with component types, a command, WAT', async (t) => {
+  const folder = await temporaryFolder(t);
+  const core = join(fixtures, 'rust-http', 'rust-http.core.wasm');
+  await prepareApp(folder, manifest, { 'c.wasm': core });
+  await prepareApp(folder, manifest, { 'c.wasm': join(fixtures, 'c-tool', 'c-tool.wasm') });
+  await prepareApp(folder, manifest, { 'c.wasm': Buffer.from('(component)') });
+});
+
+function leb(length: number): number {
+  assert.ok(length < 128);
+  return length;
+}
+
+/** A module with nothing but exports of these names. */
+function moduleExporting(...names: readonly string[]): Uint8Array {
+  const type = [1, 4, 1, 0x60, 0, 0];
+  const functions = [3, 2, 1, 0];
+  const entries = names.flatMap((name) => [leb(name.length), ...Buffer.from(name), 0, 0]);
+  const exports = [7, leb(entries.length + 1), names.length, ...entries];
+  const code = [10, 4, 1, 2, 0, 0x0b];
+  return Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...type, ...functions, ...exports, ...code]);
+}
+
+const refused: readonly (readonly [
+  name: string,
+  source: () => Promise<Uint8Array>,
+  code: string,
+  reason: RegExp,
+])[] = [
+  ['an empty file', async () => new Uint8Array(0), 'invalid-component', /the file is empty/],
+  ['a gzip file', async () => gzipSync('x'), 'invalid-component', /begins with "1f 8b/],
+  [
+    'half a component',
+    async () => (await readFile(hello)).subarray(0, 4000),
+    'invalid-component',
+    /cannot be transpiled/,
+  ],
+  [
+    'half a module',
+    async () => moduleExporting('_start').subarray(0, 20),
+    'invalid-component',
+    /longer than the file|ends in the middle/,
+  ],
+  [
+    'a module that exports nothing known',
+    async () => moduleExporting('main'),
+    'invalid-component',
+    /without component type information/,
+  ],
+  [
+    'a guest of the old interface',
+    async () => moduleExporting('handle-http-request'),
+    'unsupported',
+    /before components/,
+  ],
+  [
+    'an old redis guest',
+    async () => moduleExporting('handle-redis-message'),
+    'unsupported',
+    /before components/,
+  ],
+  [
+    'broken text',
+    async () => Buffer.from('(module (func'),
+    'invalid-component',
+    /not valid WebAssembly text/,
+  ],
+];
+
+for (const [name, source, code, reason] of refused) {
+  test(`${name} is refused in one line that names component and file`, async (t) => {
+    const folder = await temporaryFolder(t);
+    await assert.rejects(
+      prepareApp(folder, manifest, { 'c.wasm': await source() }),
+      (error: Error & { code?: string }) => {
+        assert.equal(error.code, code, error.message);
+        assert.match(error.message, reason);
+        assert.match(error.message, /component "c" \(".*c\.wasm"\)/);
+        assert.ok(!error.message.includes('\n'));
+        return true;
+      },
+    );
+    assert.deepEqual((await readdir(join(folder, 'store')).catch(() => [])).includes('components'), false);
+  });
+}
+
+test('a file that is not there, a manifest that is not there, a manifest that is broken', async (t) => {
+  const folder = await temporaryFolder(t);
+  await assert.rejects(prepare(folderJob(folder)), { code: 'not-found', message: /spin\.toml/ });
+  await assert.rejects(prepareApp(folder, manifest), /c\.wasm/);
+  await assert.rejects(prepareApp(folder, 'name ='), { code: 'invalid-manifest' });
+});
+
+test('a file that changed after its digest was taken is refused', async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, 'c.wasm');
+  await writeFile(path, 'changed');
+  const digest = `sha256:${createHash('sha256').update('original').digest('hex')}`;
+  const { adapters } = findInstallation();
+  const app = {
+    name: 'sample',
+    variables: [],
+    triggers: [],
+    components: [
+      {
+        id: 'c',
+        source: { path, digest },
+        environment: [],
+        files: [],
+        variables: [],
+        allowedOutboundHosts: [],
+        keyValueStores: [],
+        sqliteDatabases: [],
+        aiModels: [],
+      },
+    ],
+  };
+  await assert.rejects(prepareInProcess(app, join(folder, 'store'), adapters, '0'), {
+    code: 'digest-mismatch',
+    message: /component "c" .* expected sha256:/,
+  });
+});
+
+test('a source above the size limit is refused before it is read', async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, 'c.wasm');
+  const { truncate } = await import('node:fs/promises');
+  await writeFile(path, '');
+  await truncate(path, 300 * 1024 * 1024);
+  await mkdir(join(folder, 'app'));
+  await cp(path, join(folder, 'app', 'c.wasm'));
+  await writeFile(join(folder, 'app', 'spin.toml'), manifest);
+  await assert.rejects(prepare(folderJob(folder)), { code: 'resource-exhausted' });
+});
+
+test('a preparer that takes too long is ended', async (t) => {
+  const folder = await temporaryFolder(t);
+  await assert.rejects(prepare(folderJob(folder), { timeoutMs: 1 }), {
+    code: 'deadline-exceeded',
+    message: /longer than 1 ms/,
+  });
+});
+
+test('a preparer that nobody waits for any more is ended', async (t) => {
+  const folder = await temporaryFolder(t);
+  const stop = new AbortController();
+  const preparing = prepare(folderJob(folder), { signal: stop.signal });
+  stop.abort();
+  await assert.rejects(preparing, { code: 'unavailable', message: /cancelled/ });
+  await assert.rejects(prepare(folderJob(folder), { signal: AbortSignal.abort() }), { code: 'unavailable' });
+});

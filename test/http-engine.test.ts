@@ -1,0 +1,364 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { constants, existsSync, openSync, readFileSync, readSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { Agent, get } from 'node:http';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { EngineProcess } from '../src/engine/engine-process.ts';
+import type { PreparedApp } from '../src/engine/prepared-app.ts';
+import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+
+const undo: (() => unknown)[] = [];
+const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+
+const manifest = `spin_manifest_version = 2
+[application]
+name = "guests"
+[[trigger.http]]
+route = "/..."
+component = "rust"
+[component.rust]
+source = "rust-http.wasm"
+`;
+
+/** Glue of a component that brings its worker down in the ways a defect of ours could. */
+const crashingGlue = `export function instantiate() {
+  const handle = (request) => {
+    const path = request.pathWithQuery();
+    if (path === '/throw') setImmediate(() => { throw new Error('a defect'); });
+    else if (path === '/reject') Promise.reject(new Error('a forgotten promise'));
+    else if (path === '/heap') for (const held = []; ; ) held.push(new Array(100000).fill(held));
+    else return;
+    return new Promise(() => {});
+  };
+  return { 'wasi:http/incoming-handler@0.2.0': { handle } };
+}`;
+
+describe('the life of an engine process', { timeout: 180_000 }, () => {
+  let folder: string;
+  let prepared: PreparedApp;
+
+  before(async () => {
+    folder = await temporaryFolder(suite);
+    prepared = await prepareApp(folder, manifest, {
+      'rust-http.wasm': join(fixtures, 'rust-http', 'rust-http.wasm'),
+    });
+  });
+
+  after(async () => {
+    for (const step of undo) await step();
+  });
+
+  test('SIGTERM under load: every request is answered, the engine ends with 0', async (t) => {
+    const engine = await TestEngine.start(t, prepared);
+    const failures: string[] = [];
+    let served = 0;
+    const loop = async (): Promise<void> => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      for (;;) {
+        const outcome = await getOnce(engine.port, '/hello', agent);
+        if (outcome === 'ECONNREFUSED') break;
+        if (outcome !== '200 Hello, world, from Rust\n') failures.push(outcome);
+        if (failures.length > 10) break;
+        served += 1;
+        if (served === 100) engine.process.signal('SIGTERM');
+      }
+      agent.destroy();
+    };
+    await Promise.all(Array.from({ length: 8 }, loop));
+    assert.deepEqual(failures, []);
+    assert.ok(served > 100);
+    const { exitCode, signal } = await engine.process.exited;
+    assert.deepEqual([exitCode, signal], [0, null]);
+  });
+
+  test('SIGTERM waits for a request in flight', async (t) => {
+    const engine = await TestEngine.start(t, prepared);
+    const slow = getOnce(engine.port, '/stream/10/50', undefined, () => engine.process.signal('SIGTERM'));
+    assert.equal(await slow, `200 ${Array.from({ length: 10 }, (_, index) => `chunk ${index}\n`).join('')}`);
+    assert.equal((await engine.process.exited).exitCode, 0);
+  });
+
+  test('SIGKILL is 137, with the time at which it ended', async (t) => {
+    const engine = await TestEngine.start(t, prepared);
+    const before = Date.now();
+    engine.process.signal('SIGKILL');
+    const { exitCode, signal, exitedAt } = await engine.process.exited;
+    assert.deepEqual([exitCode, signal], [137, 'SIGKILL']);
+    assert.ok(exitedAt.getTime() >= before && exitedAt.getTime() <= Date.now());
+  });
+
+  test('an engine that was never claimed ends at once on SIGTERM', async () => {
+    const engine = await EngineProcess.spawn();
+    engine.signal('SIGTERM');
+    assert.equal((await engine.exited).exitCode, 0);
+    await assert.rejects(engine.start(), { code: 'unavailable' });
+    engine.signal('SIGTERM');
+  });
+
+  test('a port in use is told with its address', async (t) => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    t.after(() => taken.close());
+    const address = taken.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const engine = await EngineProcess.spawn();
+    t.after(() => engine.signal('SIGKILL'));
+    await engine.claim(claimOf(prepared, await temporaryFolder(t), { listen: `127.0.0.1:${port}` }));
+    await assert.rejects(engine.start(), {
+      code: 'address-in-use',
+      message: new RegExp(`127\\.0\\.0\\.1:${port}`),
+    });
+  });
+
+  test('a listen address that is none is told at the claim', async (t) => {
+    const engine = await EngineProcess.spawn();
+    t.after(() => engine.signal('SIGKILL'));
+    const environment = [['SPIN_HTTP_LISTEN_ADDR', 'nowhere']] as const;
+    await assert.rejects(engine.claim(claimOf(prepared, await temporaryFolder(t), { environment })), {
+      code: 'invalid-argument',
+      message: /SPIN_HTTP_LISTEN_ADDR is "nowhere"/,
+    });
+  });
+
+  test('SPIN_HTTP_LISTEN_ADDR wins, and IPv6 is served', async (t) => {
+    const engine = await TestEngine.start(t, prepared, {
+      environment: [['SPIN_HTTP_LISTEN_ADDR', '[::1]:0']],
+    });
+    assert.match(engine.base, /^http:\/\/\[::1\]:\d+$/);
+    assert.equal((await fetch(`${engine.base}/hello`)).status, 200);
+    const { base } = engine;
+    const routes = await engine.until('stdout', (text) => text.includes('wildcard'));
+    assert.equal(routes, `\nServing ${base}\nAvailable Routes:\n  rust: ${base} (wildcard)\n`);
+  });
+
+  test('the parent tells what an engine cannot do', async (t) => {
+    const engine = await EngineProcess.spawn();
+    t.after(() => engine.signal('SIGKILL'));
+    await assert.rejects(engine.start(), { code: 'failed-precondition' });
+    const home = await temporaryFolder(t);
+    await engine.claim(claimOf(prepared, home));
+    await assert.rejects(engine.claim(claimOf(prepared, home)), { code: 'failed-precondition' });
+  });
+
+  test('an engine with a network namespace of its own listens only there', async (t) => {
+    const engine = await TestEngine.start(t, prepared, {
+      network: { kind: 'new' },
+      listen: '127.0.0.1:8080',
+    });
+    assert.equal(await getOnce(8080, '/hello'), 'ECONNREFUSED');
+    const reached = execFileSync('nsenter', [
+      `--net=/proc/${engine.process.pid}/ns/net`,
+      'curl',
+      '-s',
+      'http://127.0.0.1:8080/hello/inside',
+    ]);
+    assert.equal(reached.toString(), 'Hello, inside, from Rust\n');
+    assert.ok(existsSync(`/proc/${engine.process.pid}`));
+  });
+
+  test('an engine enters a namespace that is there', async (t) => {
+    const name = `engine-test-${process.pid}`;
+    execFileSync('ip', ['netns', 'add', name]);
+    t.after(() => execFileSync('ip', ['netns', 'delete', name]));
+    execFileSync('ip', ['netns', 'exec', name, 'ip', 'link', 'set', 'lo', 'up']);
+    const path = `/var/run/netns/${name}`;
+    await TestEngine.start(t, prepared, { network: { kind: 'path', path }, listen: '127.0.0.1:8080' });
+    const reached = execFileSync('ip', ['netns', 'exec', name, 'curl', '-s', 'http://127.0.0.1:8080/hello']);
+    assert.equal(reached.toString(), 'Hello, world, from Rust\n');
+    assert.equal(await getOnce(8080, '/hello'), 'ECONNREFUSED');
+  });
+
+  test('a namespace that is not there is named', async (t) => {
+    const engine = await EngineProcess.spawn();
+    t.after(() => engine.signal('SIGKILL'));
+    const network = { kind: 'path', path: '/var/run/netns/engine-test-missing' } as const;
+    await assert.rejects(engine.claim(claimOf(prepared, folder, { network })), {
+      code: 'failed-precondition',
+      message: /engine-test-missing/,
+    });
+  });
+
+  test('an engine does not outlive its parent', async (t) => {
+    const home = await temporaryFolder(t);
+    const script = join(home, 'parent.ts');
+    const room = join(import.meta.dirname, '..', 'src', 'engine', 'engine-process.ts');
+    await writeFile(
+      script,
+      `import { EngineProcess } from ${JSON.stringify(room)};
+const engine = await EngineProcess.spawn();
+console.log(engine.pid);
+setInterval(() => {}, 1000);`,
+    );
+    const parent = spawn(process.execPath, ['--no-warnings', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.after(() => parent.kill('SIGKILL'));
+    const pid = await new Promise<string>((resolve) =>
+      parent.stdout.once('data', (chunk: Buffer) => resolve(String(chunk).trim())),
+    );
+    assert.ok(existsSync(`/proc/${pid}`));
+    parent.kill('SIGKILL');
+    while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+
+  test('two engines serve the same app side by side', async (t) => {
+    const [one, two] = await Promise.all([TestEngine.start(t, prepared), TestEngine.start(t, prepared)]);
+    one.process.signal('SIGKILL');
+    await one.process.exited;
+    assert.equal((await fetch(`${two.base}/hello`)).status, 200);
+  });
+
+  test('a guest that never returns: the control channel answers, SIGTERM ends the engine and names the request', async (t) => {
+    const engine = await TestEngine.start(t, prepared, { drainTimeoutMs: 100 });
+    const hanging = getOnce(engine.port, '/forever?secret=1');
+    while (!(await isBusy(engine.process.pid))) await new Promise((resolve) => setTimeout(resolve, 5));
+    await assert.rejects(engine.process.claim(claimOf(prepared, folder)), { code: 'failed-precondition' });
+    engine.process.signal('SIGTERM');
+    assert.equal((await engine.process.exited).exitCode, 0);
+    assert.equal(await hanging, 'ECONNRESET');
+    const log = await engine.stderr();
+    assert.match(
+      log,
+      /^requests did not finish within 100 ms of SIGTERM .*component "rust", GET \/forever\)\n$/,
+    );
+  });
+
+  test('a guest that never returns does not stop SIGKILL', async (t) => {
+    const engine = await TestEngine.start(t, prepared);
+    const hanging = getOnce(engine.port, '/forever');
+    while (!(await isBusy(engine.process.pid))) await new Promise((resolve) => setTimeout(resolve, 5));
+    engine.process.signal('SIGKILL');
+    assert.equal((await engine.process.exited).exitCode, 137);
+    await hanging;
+  });
+
+  test('a worker that dies is replaced, and serving goes on at the same address', async (t) => {
+    const engine = await TestEngine.start(t, await crashingApp(folder, prepared));
+    for (const path of ['/throw', '/reject', '/heap']) {
+      assert.equal(await getOnce(engine.port, path), 'ECONNRESET', path);
+      assert.equal(await getOnce(engine.port, '/'), '500 ', path);
+      const log = await engine.stderr();
+      assert.ok(log.includes(`(last request begun: component "rust", GET ${path})\n`), log);
+    }
+  });
+
+  test('a worker that keeps dying ends the engine with its reason', async (t) => {
+    const engine = await TestEngine.start(t, await crashingApp(folder, prepared));
+    for (let round = 0; round < 6; round++) {
+      if ((await getOnce(engine.port, '/throw')) === 'ECONNREFUSED') break;
+    }
+    const { exitCode, reason } = await engine.process.exited;
+    assert.equal(exitCode, 1);
+    assert.match(reason ?? '', /a defect/);
+    assert.match(reason ?? '', /more than 5 workers failed within 60 s/);
+  });
+
+  test('guests print through FIFOs to a reader that comes late, whole and in order', async (t) => {
+    const home = await temporaryFolder(t);
+    const [stdout, stderr] = [join(home, 'out'), join(home, 'err')];
+    execFileSync('mkfifo', [stdout, stderr]);
+    const engine = await TestEngine.start(t, prepared, {
+      stdout: { kind: 'fifo', path: stdout },
+      stderr: { kind: 'fifo', path: stderr },
+      announce: false,
+    });
+    const lines = Array.from({ length: 50 }, (_, index) => `line-${index}-${'x'.repeat(200)}`);
+    for (const line of lines) assert.equal(await getOnce(engine.port, `/log?${line}`), '200 logged\n');
+    engine.process.signal('SIGTERM');
+    // Nobody reads yet: what was printed is in the FIFO, which the reader has to open before its last writer is gone.
+    const [out, err] = [
+      openSync(stdout, constants.O_RDONLY | constants.O_NONBLOCK),
+      openSync(stderr, constants.O_RDONLY | constants.O_NONBLOCK),
+    ];
+    assert.equal((await engine.process.exited).exitCode, 0);
+    assert.equal(readAll(out), lines.map((line) => `out ${line}\n`).join(''));
+    assert.equal(readAll(err), lines.map((line) => `err ${line}\n`).join(''));
+  });
+
+  test('guests whose output nobody reads wait, others go on, and the engine ends all the same', async (t) => {
+    const home = await temporaryFolder(t);
+    const stdout = join(home, 'out');
+    execFileSync('mkfifo', [stdout]);
+    const engine = await TestEngine.start(t, prepared, {
+      stdout: { kind: 'fifo', path: stdout },
+      drainTimeoutMs: 100,
+    });
+    const line = 'x'.repeat(8_000);
+    let stuck = 0;
+    const printing: Promise<string>[] = [];
+    // The FIFO takes 64 KiB, eight of these lines; whoever prints more waits until it is read.
+    for (let index = 0; index < 40; index++) {
+      const one = getOnce(engine.port, `/log?${line}`);
+      stuck += 1;
+      one.then(() => (stuck -= 1));
+      printing.push(one);
+    }
+    while (stuck > 36) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(await getOnce(engine.port, '/hello'), '200 Hello, world, from Rust\n');
+    engine.process.signal('SIGTERM');
+    assert.equal((await engine.process.exited).exitCode, 0);
+    await Promise.all(printing);
+  });
+});
+
+/** One GET: `<status> <body>`, or the code of the error. */
+function getOnce(port: number, path: string, agent?: Agent, onFirstByte?: () => void): Promise<string> {
+  return new Promise((resolve) => {
+    const outgoing = get(
+      { port, host: '127.0.0.1', path, ...(agent === undefined ? {} : { agent }) },
+      (response) => {
+        let body = '';
+        response.setEncoding('utf8');
+        response.once('data', () => onFirstByte?.());
+        response.on('data', (text: string) => (body += text));
+        response.on('end', () => resolve(`${response.statusCode} ${body}`));
+        response.on('error', (error: NodeJS.ErrnoException) => resolve(`cut: ${error.code}`));
+      },
+    );
+    outgoing.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+  });
+}
+
+async function crashingApp(folder: string, prepared: PreparedApp): Promise<PreparedApp> {
+  const directory = join(folder, 'crashing');
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, 'component.mjs'), crashingGlue);
+  await writeFile(
+    join(directory, 'entry.json'),
+    JSON.stringify({ imports: [], exports: ['wasi:http/incoming-handler@0.2.0'], coreModules: [] }),
+  );
+  return { ...prepared, components: prepared.components.map((component) => ({ ...component, directory })) };
+}
+
+function readAll(fd: number): string {
+  const parts: Buffer[] = [];
+  for (;;) {
+    const chunk = Buffer.alloc(65_536);
+    const length = readSync(fd, chunk);
+    if (length === 0) return Buffer.concat(parts).toString();
+    parts.push(chunk.subarray(0, length));
+  }
+}
+
+/** A zombie is not alive: nobody here is the one to wait for it. */
+function isAlive(pid: string): boolean {
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a process burns CPU: two tenths of a second of it since the last look. */
+async function isBusy(pid: number): Promise<boolean> {
+  const ticks = (): number => {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
+    return Number(fields[11]);
+  };
+  const before = ticks();
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  return ticks() - before >= 20;
+}

@@ -1,0 +1,130 @@
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { cgroupFolders } from './cgroups.ts';
+import type { PrivateContainerd } from './containerd.ts';
+import { commandOf } from './machine-state.ts';
+import { mountsUnder } from './mounts.ts';
+import { linksInto } from './subnet.ts';
+import { waitFor } from './wait.ts';
+
+/** What a running private containerd and its shim hold on the machine, in a form that two moments compare equal in. */
+export type Footprint = {
+  /** Command lines of everything that runs, host and warm engines among them. */
+  readonly processes: readonly string[];
+  readonly zombies: number;
+  readonly mounts: readonly string[];
+  readonly cgroups: readonly string[];
+  readonly fifos: readonly string[];
+  readonly bundles: readonly string[];
+  readonly networkLinks: readonly string[];
+  /** Open descriptors of the shim hosts by what they are: `socket`, `pipe`, a path. */
+  readonly hostDescriptors: Readonly<Record<string, number>>;
+};
+
+/** Looks at everything that pods could leave behind while containerd goes on running. */
+export function footprint(containerd: PrivateContainerd): Footprint {
+  const { folder, state, cgroupParent } = containerd;
+  const pids = containerd.processes();
+  const tasks = join(state, 'io.containerd.runtime.v2.task');
+  return {
+    processes: pids.map((pid) => commandOf(String(pid))).sort(),
+    zombies: zombiesOf(pids),
+    mounts: mountsUnder(folder).sort(),
+    cgroups: [
+      ...new Set(cgroupFolders(cgroupParent).map((path) => path.split(cgroupParent)[1] ?? path)),
+    ].sort(),
+    fifos: filesBelow(folder).filter((path) => isFifo(path)),
+    bundles: entries(tasks).flatMap((namespace) => entries(join(tasks, namespace))),
+    networkLinks: linksInto(containerd.subnet),
+    hostDescriptors: descriptorsOf(containerd.hostPids()),
+  };
+}
+
+function zombiesOf(parents: readonly number[]): number {
+  let count = 0;
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
+      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (state === 'Z' && parents.includes(Number(parent))) count++;
+    } catch {
+      // It ended while we looked at it.
+    }
+  }
+  return count;
+}
+
+function descriptorsOf(pids: readonly number[]): Record<string, number> {
+  const counts = new Map<string, number>();
+  for (const pid of pids) {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      try {
+        const kind = readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/:\[\d+\]$/, '');
+        counts.set(kind, (counts.get(kind) ?? 0) + 1);
+      } catch {
+        // It was closed while we looked at it.
+      }
+    }
+  }
+  return Object.fromEntries([...counts].sort());
+}
+
+function entries(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name));
+}
+
+function isFifo(path: string): boolean {
+  try {
+    return statSync(path).isFIFO();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The footprint once all is quiet: no app is being prepared, and there is one engine for each container and one in
+ * the pool.
+ */
+export async function quietFootprint(containerd: PrivateContainerd, containers: number): Promise<Footprint> {
+  const count = ({ processes }: Footprint, part: string): number =>
+    processes.filter((command) => new RegExp(`/${part}\\.m?[jt]s`).test(command)).length;
+  let last: Footprint | undefined;
+  const quiet = (): Footprint | undefined => {
+    last = footprint(containerd);
+    // A process without a command line is about to become another program or to end.
+    const settled = !last.processes.includes('') && count(last, 'preparer') === 0;
+    return settled && count(last, 'engine') === containers + 1 ? last : undefined;
+  };
+  return waitFor('no preparer and one warm engine', quiet, {
+    explain: () => last?.processes.join('\n') ?? '',
+  });
+}
+
+/**
+ * What a private containerd that was cleaned up has left on the machine; empty when all is well. Looks only for what is
+ * provably its own, so that other instances may run at the same time.
+ */
+export function leftovers(containerd: PrivateContainerd): string[] {
+  const { folder, cgroupParent, subnet } = containerd;
+  const name = cgroupParent.slice(1);
+  const processes = entries('/proc').filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(folder));
+  return [
+    ...processes.map((pid) => `process ${pid}: ${commandOf(pid)}`),
+    ...mountsUnder(folder).map((point) => `mount ${point}`),
+    ...cgroupFolders(cgroupParent).map((path) => `cgroup ${path}`),
+    ...linksInto(subnet).map((link) => `network link ${link}`),
+    ...entries('/tmp').flatMap((entry) => (folder === `/tmp/${entry}` ? [`folder ${folder}`] : [])),
+    ...entries('/var/lib/cni/results').flatMap((entry) =>
+      entry.startsWith(name) ? [`CNI result ${entry}`] : [],
+    ),
+  ];
+}
