@@ -137,11 +137,6 @@ export function setNoNewPrivileges(): void {
   check(libc.prctl(38, 1n, 0n, 0n, 0n), 'setting no_new_privs');
 }
 
-/** Asks the kernel to send `signal` to this process when the thread that made it ends (PR_SET_PDEATHSIG). */
-export function setParentDeathSignal(signal: number): void {
-  check(libc.prctl(1, BigInt(signal), 0n, 0n, 0n), 'setting the parent death signal');
-}
-
 /** Duplicates a descriptor with close-on-exec. */
 export function duplicateFd(fd: number): number {
   const duplicateCloexec = 1030;
@@ -218,7 +213,12 @@ export function listenTcp(
     return { fd, port: bound.readUInt16BE(2) };
   } catch (error) {
     closeFd(fd);
-    throw error;
+    if (!(error instanceof ShimError) || error.code !== 'address-in-use') throw error;
+    throw new ShimError(
+      error.code,
+      `${what} failed: the address is in use (EADDRINUSE); set SPIN_HTTP_LISTEN_ADDR to another one, or stop what listens there`,
+      { cause: error },
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { RuntimeConfig } from '../app/runtime-config-types.ts';
 import type { App } from '../app/types.ts';
+import { defaultKeyValueFile } from '../engine/app-settings.ts';
 
 /** Where state goes. */
 export type StateFolder = {
@@ -30,7 +31,7 @@ export function storeSummary(
     lines.push(
       state.temporary
         ? 'Storing default key-value data until the app ends; keep it with --state-dir.'
-        : `Storing default key-value data to "${join(state.path, 'sqlite_key_value.db')}".`,
+        : `Storing default key-value data to "${join(state.path, defaultKeyValueFile)}".`,
     );
   }
   return lines;

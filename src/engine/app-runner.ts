@@ -116,7 +116,7 @@ async function loadComponent(
   if (missing.length > 0) {
     const names = missing.map((name) => `"${name}"`).join(', ');
     services.stderr.line(
-      `component "${id}" imports ${names}, which this version does not provide: a call to any of them ends the request`,
+      `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
     );
   }
   return { runtime: await ComponentRuntime.load(id, directory, entry, modules), grant, handler, missing };

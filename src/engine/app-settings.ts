@@ -12,7 +12,7 @@ import { ShimError } from '../error.ts';
 import type { EngineClaim } from './messages.ts';
 
 /** Name of Spin's default key-value database below the state directory. */
-const defaultKeyValueFile = 'sqlite_key_value.db';
+export const defaultKeyValueFile = 'sqlite_key_value.db';
 
 /** Where a container has its runtime configuration; relative paths in it start from its root. */
 const containerConfigPath = '/runtime-config.toml';

@@ -3,7 +3,13 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
-import { duplicateFd, enterNetworkNamespace, listenTcp, newNetworkNamespace } from '../linux.ts';
+import {
+  duplicateFd,
+  enterNetworkNamespace,
+  listenTcp,
+  newNetworkNamespace,
+  setNoNewPrivileges,
+} from '../linux.ts';
 import { type CompiledComponent, compileCoreModules } from './core-modules.ts';
 import { findInstallation } from './installation.ts';
 import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
@@ -52,6 +58,8 @@ export class EngineServer {
     process.on('message', (message) => this.#onRequest(message as EngineRequest));
     process.on('disconnect', () => process.exit(0));
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#drain());
+    // Before the worker is made, so that it holds for all its threads; an engine executes nothing.
+    setNoNewPrivileges();
     const spare = this.#startWorker();
     this.#spare = spare;
     reply(spare, 'ready').then(

@@ -29,10 +29,18 @@ export async function invokeHttp(
   exchange: HttpExchange,
   permits: Permits,
 ): Promise<void> {
-  const release = await permits.acquire(exchange.signal);
+  let release: () => void;
+  try {
+    release = await permits.acquire(exchange.signal);
+  } catch (thrown) {
+    sendFailure(exchange.response);
+    report(component, exchange, `was not called: ${textOf(thrown)}`);
+    return;
+  }
   const scope = new InstanceScope();
   const onGone = (): void => scope.end(new Error('the client closed the connection'));
   exchange.signal.addEventListener('abort', onGone, { once: true });
+  if (exchange.signal.aborted) onGone();
   try {
     const instance = await component.runtime.instantiate(
       createImports(component.grant, scope, component.missing),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import type { App, Component } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { asyncImports } from '../host/async-imports.ts';
@@ -10,7 +10,7 @@ import type { PreparedApp, PreparedComponent } from './prepared-app.ts';
 import { transpileComponent, transpileRevision } from './transpile.ts';
 
 /** Bytes of one component's source; larger ones are refused. */
-const maxComponentBytes = 256 * 1024 * 1024;
+export const maxComponentBytes = 256 * 1024 * 1024;
 
 /**
  * Brings every component of the app into the cache: lifts it if it is a module, transpiles it, checks that its core
@@ -43,13 +43,14 @@ async function prepareComponent(
   const prepared = { id: component.id, directory: cache.pathOf(digest), digest };
   if (await cache.has(digest)) return prepared;
   const where = `component "${component.id}" ("${path}")`;
-  const bytes = await readFile(path);
-  if (bytes.length > maxComponentBytes) {
+  const { size } = await stat(path);
+  if (size > maxComponentBytes) {
     throw new ShimError(
       'resource-exhausted',
-      `${where} has ${bytes.length} bytes, the limit is ${maxComponentBytes}`,
+      `${where} has ${size} bytes, the limit is ${maxComponentBytes}`,
     );
   }
+  const bytes = await readFile(path);
   const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   if (actual !== digest) {
     throw new ShimError(

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import type { App } from '../app/types.ts';
 import { findInstallation } from './installation.ts';
 import { type PrepareJob, prepare } from './prepare.ts';
-import { prepareApp as prepareInProcess } from './prepare-app.ts';
+import { maxComponentBytes, prepareApp as prepareInProcess } from './prepare-app.ts';
 import { fixtures, prepareApp, temporaryFolder } from './test-engine.ts';
 
 const header = `spin_manifest_version = 2
@@ -128,51 +130,50 @@ for (const [name, source, code, reason] of refused) {
 
 test('a file that is not there, a manifest that is not there, a manifest that is broken', async (t) => {
   const folder = await temporaryFolder(t);
+  await assert.rejects(prepare(folderJob(folder)), { code: 'not-found', message: /app/ });
+  await mkdir(join(folder, 'app'));
   await assert.rejects(prepare(folderJob(folder)), { code: 'not-found', message: /spin\.toml/ });
   await assert.rejects(prepareApp(folder, manifest), /c\.wasm/);
   await assert.rejects(prepareApp(folder, 'name ='), { code: 'invalid-manifest' });
 });
 
+const { adapters } = findInstallation();
+
+/** An app of one component whose file has another digest than it says. */
+function appOf(path: string): App {
+  const digest = `sha256:${createHash('sha256').update('original').digest('hex')}`;
+  const component = {
+    id: 'c',
+    source: { path, digest },
+    environment: [],
+    files: [],
+    variables: [],
+    allowedOutboundHosts: [],
+    keyValueStores: [],
+    sqliteDatabases: [],
+    aiModels: [],
+  };
+  return { name: 'sample', variables: [], triggers: [], components: [component] };
+}
+
 test('a file that changed after its digest was taken is refused', async (t) => {
   const folder = await temporaryFolder(t);
   const path = join(folder, 'c.wasm');
   await writeFile(path, 'changed');
-  const digest = `sha256:${createHash('sha256').update('original').digest('hex')}`;
-  const { adapters } = findInstallation();
-  const app = {
-    name: 'sample',
-    variables: [],
-    triggers: [],
-    components: [
-      {
-        id: 'c',
-        source: { path, digest },
-        environment: [],
-        files: [],
-        variables: [],
-        allowedOutboundHosts: [],
-        keyValueStores: [],
-        sqliteDatabases: [],
-        aiModels: [],
-      },
-    ],
-  };
-  await assert.rejects(prepareInProcess(app, join(folder, 'store'), adapters, '0'), {
+  await assert.rejects(prepareInProcess(appOf(path), join(folder, 'store'), adapters, '0'), {
     code: 'digest-mismatch',
     message: /component "c" .* expected sha256:/,
   });
 });
 
-test('a source above the size limit is refused before it is read', async (t) => {
+test('a source at the size limit is read, one byte more is refused before it is', async (t) => {
   const folder = await temporaryFolder(t);
   const path = join(folder, 'c.wasm');
-  const { truncate } = await import('node:fs/promises');
   await writeFile(path, '');
-  await truncate(path, 300 * 1024 * 1024);
-  await mkdir(join(folder, 'app'));
-  await cp(path, join(folder, 'app', 'c.wasm'));
-  await writeFile(join(folder, 'app', 'spin.toml'), manifest);
-  await assert.rejects(prepare(folderJob(folder)), { code: 'resource-exhausted' });
+  const prepareOf = (size: number): Promise<unknown> =>
+    truncate(path, size).then(() => prepareInProcess(appOf(path), join(folder, 'store'), adapters, '0'));
+  await assert.rejects(prepareOf(maxComponentBytes + 1), { code: 'resource-exhausted' });
+  await assert.rejects(prepareOf(maxComponentBytes), { code: 'digest-mismatch' });
 });
 
 test('a preparer that takes too long is ended', async (t) => {
@@ -182,6 +183,21 @@ test('a preparer that takes too long is ended', async (t) => {
     message: /longer than 1 ms/,
   });
 });
+
+test('a preparer that is killed is told with how it ended', async (t) => {
+  const folder = await temporaryFolder(t);
+  const before = childrenOf(process.pid);
+  const preparing = prepare(folderJob(folder));
+  const own = childrenOf(process.pid).filter((pid) => !before.includes(pid));
+  for (const pid of own) process.kill(pid, 'SIGKILL');
+  assert.equal(own.length, 1);
+  await assert.rejects(preparing, { code: 'internal', message: /SIGKILL/ });
+});
+
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
+}
 
 test('a preparer that nobody waits for any more is ended', async (t) => {
   const folder = await temporaryFolder(t);

@@ -48,6 +48,7 @@ export function prepare(
   job: PrepareJob,
   options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
 ): Promise<PreparedApp> {
+  if (options.signal?.aborted === true) return Promise.reject(cancelled());
   const { node, preparer } = findInstallation();
   const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   const child = spawn(node, ['--no-warnings', `--max-old-space-size=${maxHeapMiB}`, preparer], {
@@ -67,15 +68,12 @@ export function prepare(
       () => stop(new ShimError('deadline-exceeded', `preparing the app took longer than ${timeoutMs} ms`)),
       timeoutMs,
     );
-    options.signal?.addEventListener(
-      'abort',
-      () => stop(new ShimError('unavailable', 'preparing the app was cancelled')),
-      { once: true },
-    );
+    const onAbort = (): void => stop(cancelled());
+    options.signal?.addEventListener('abort', onAbort, { once: true });
     child.stderr?.on('data', (chunk: Buffer) => {
       tail = (tail + chunk.toString('utf8')).slice(-2048);
     });
-    child.once('error', (error) =>
+    child.on('error', (error) =>
       reject(
         new ShimError('unavailable', `the preparer could not be started: ${error.message}`, { cause: error }),
       ),
@@ -87,6 +85,7 @@ export function prepare(
     });
     child.once('close', (code, signal) => {
       clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
       reject(
         new ShimError(
           'internal',
@@ -96,6 +95,10 @@ export function prepare(
     });
     child.send(job);
   });
+}
+
+function cancelled(): ShimError {
+  return new ShimError('unavailable', 'preparing the app was cancelled');
 }
 
 /** What a registry client needs of the environment: where credentials and certificates lie, and proxies. */
