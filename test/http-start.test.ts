@@ -19,12 +19,21 @@ route = "/core"
 component = "core"
 [component.core]
 source = "core.wasm"
+`;
+
+const trapManifest = `spin_manifest_version = 2
+[application]
+name = "traps"
 [[trigger.http]]
-route = "/trap"
+route = "/..."
 component = "trap"
 [component.trap]
 source = "trap.wasm"
 `;
+
+after(async () => {
+  for (const step of undo) await step();
+});
 
 describe('guests that do something before their first call', { timeout: 60_000 }, () => {
   let engine: TestEngine;
@@ -34,13 +43,8 @@ describe('guests that do something before their first call', { timeout: 60_000 }
     const prepared = await prepareApp(folder, manifest, {
       'printer.wasm': await component(initPrinter),
       'core.wasm': await coreModule(initPrinter),
-      'trap.wasm': await component(initTrap),
     });
     engine = await TestEngine.start(suite, prepared, { announce: false });
-  });
-
-  after(async () => {
-    for (const step of undo) await step();
   });
 
   test('what a guest prints while it starts is its output, and the request is answered', async () => {
@@ -59,10 +63,13 @@ describe('guests that do something before their first call', { timeout: 60_000 }
     assert.deepEqual(statuses, new Array(50).fill(200));
     await engine.until('stdout', (text) => text.length === before + 50 * 'printed at start\n'.length);
   });
+});
 
-  test('a guest that traps while it starts is 500 and one line', async () => {
-    assert.equal((await fetch(`${engine.base}/trap`)).status, 500);
-    const log = await engine.until('stderr', (text) => text.includes('GET /trap'));
-    assert.match(log, /component "trap" could not be started: .*unreachable.* \(GET \/trap\)\n/);
+test('a guest that traps while it starts stops the app, with the reason', async () => {
+  const folder = await temporaryFolder(suite);
+  const prepared = await prepareApp(folder, trapManifest, { 'trap.wasm': await component(initTrap) });
+  await assert.rejects(TestEngine.start(suite, prepared, { announce: false }), {
+    code: 'invalid-component',
+    message: /component "trap" cannot be started: .*unreachable/,
   });
 });

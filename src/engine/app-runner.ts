@@ -1,6 +1,6 @@
 import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
-import { type ComponentGrant, providedImports } from '../host/imports.ts';
+import { type ComponentGrant, createImports, providedImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
@@ -14,7 +14,7 @@ import { isProvidedBySpin } from './import-names.ts';
 import type { LastRequest } from './last-request.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import type { EngineClaim } from './messages.ts';
-import type { OutputSink } from './output-sink.ts';
+import { OutputSink } from './output-sink.ts';
 import { Permits } from './permits.ts';
 
 /** How long the last output may take to reach its reader when the app ends, milliseconds. */
@@ -119,7 +119,34 @@ async function loadComponent(
       `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
     );
   }
-  return { runtime: await ComponentRuntime.load(id, directory, entry, modules), grant, handler, missing };
+  const loaded = {
+    runtime: await ComponentRuntime.load(id, directory, entry, modules),
+    grant,
+    handler,
+    missing,
+  };
+  await tryInstance(loaded);
+  return loaded;
+}
+
+/**
+ * Makes one instance and throws it away: a guest whose own start-up code fails is told of at the start and not at the
+ * first request, and that request finds warm code. What the guest prints meanwhile is discarded.
+ */
+async function tryInstance({ runtime, grant, missing }: HttpComponent): Promise<void> {
+  const nowhere = new OutputSink(undefined);
+  const cli = { ...grant.cli, stdout: nowhere, stderr: nowhere };
+  const scope = new InstanceScope();
+  try {
+    await runtime.instantiate(createImports({ ...grant, cli }, scope, missing));
+  } catch (thrown) {
+    const why = thrown instanceof Error ? thrown.message : String(thrown);
+    throw new ShimError('invalid-component', `component "${runtime.id}" cannot be started: ${why}`, {
+      cause: thrown,
+    });
+  } finally {
+    scope.end(new Error('the trial instance is over'));
+  }
 }
 
 /** Imports of Spin's own that have no host object here; any other unknown import stops the start. */

@@ -25,6 +25,9 @@ export type EngineSpawnOptions = {
 
 const defaultBootTimeoutMs = 20_000;
 
+/** Time for loading an app or for beginning to serve, milliseconds: a guest may spin in its start-up code. */
+const claimTimeoutMs = 60_000;
+
 /** Bytes of an engine's own standard error that are kept. */
 const maxReasonBytes = 4096;
 
@@ -66,20 +69,20 @@ export class EngineProcess {
       });
     }
     const process_ = new EngineProcess(child, pid);
-    await process_.#reply('ready', options.bootTimeoutMs ?? defaultBootTimeoutMs);
+    await process_.#reply('ready', 'boot', options.bootTimeoutMs ?? defaultBootTimeoutMs);
     return process_;
   }
 
   /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */
   async claim(claim: EngineClaim): Promise<void> {
     this.#send({ type: 'claim', claim });
-    await this.#reply('claimed');
+    await this.#reply('claimed', 'load its app', claimTimeoutMs);
   }
 
   /** Listens and serves; resolves with the addresses. Rejects with the reason, `address-in-use` among them. */
   async start(): Promise<{ readonly addresses: readonly string[] }> {
     this.#send({ type: 'start' });
-    const reply = await this.#reply('started');
+    const reply = await this.#reply('started', 'begin to serve', claimTimeoutMs);
     return { addresses: reply.addresses };
   }
 
@@ -96,21 +99,19 @@ export class EngineProcess {
 
   #reply<T extends EngineReply['type']>(
     type: T,
-    timeoutMs?: number,
+    what: string,
+    timeoutMs: number,
   ): Promise<Extract<EngineReply, { type: T }>> {
     return new Promise((resolve, reject) => {
-      const timer =
-        timeoutMs === undefined
-          ? undefined
-          : setTimeout(() => {
-              this.#child.kill('SIGKILL');
-              settle.reject(
-                new ShimError(
-                  'unavailable',
-                  `the engine process ${this.pid} did not boot within ${timeoutMs} ms`,
-                ),
-              );
-            }, timeoutMs);
+      const timer = setTimeout(() => {
+        this.#child.kill('SIGKILL');
+        settle.reject(
+          new ShimError(
+            'deadline-exceeded',
+            `the engine process ${this.pid} did not ${what} within ${timeoutMs} ms`,
+          ),
+        );
+      }, timeoutMs);
       const settle = {
         resolve: (reply: EngineReply): void => {
           clearTimeout(timer);
