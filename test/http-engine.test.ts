@@ -328,7 +328,12 @@ async function crashingApp(folder: string, prepared: PreparedApp): Promise<Prepa
   await writeFile(join(directory, 'component.mjs'), crashingGlue);
   await writeFile(
     join(directory, 'entry.json'),
-    JSON.stringify({ imports: [], exports: ['wasi:http/incoming-handler@0.2.0'], coreModules: [] }),
+    JSON.stringify({
+      imports: [],
+      exports: ['wasi:http/incoming-handler@0.2.0'],
+      coreModules: [],
+      form: { kind: 'glue' },
+    }),
   );
   return { ...prepared, components: prepared.components.map((component) => ({ ...component, directory })) };
 }

@@ -23,11 +23,17 @@ ${extra}`;
 /** Imports an interface with one function, which its handler calls. */
 function importing(name: string): string {
   return `(component
+    (import "wasi:http/types@0.2.0" (instance $t
+      (export "incoming-request" (type (sub resource)))
+      (export "response-outparam" (type (sub resource)))))
+    (alias export $t "incoming-request" (type $request))
+    (alias export $t "response-outparam" (type $outparam))
     (import "${name}" (instance $x (export "f" (func))))
     (core func $f (canon lower (func $x "f")))
-    (core module $m (import "x" "f" (func $f)) (func (export "g") (call $f)))
+    (core module $m (import "x" "f" (func $f)) (func (export "g") (param i32 i32) (call $f)))
     (core instance $i (instantiate $m (with "x" (instance (export "f" (func $f))))))
-    (func $g (canon lift (core func $i "g")))
+    (func $g (param "request" (own $request)) (param "response-out" (own $outparam))
+      (canon lift (core func $i "g")))
     (instance $e (export "handle" (func $g)))
     (export "wasi:http/incoming-handler@0.2.0" (instance $e)))`;
 }
@@ -117,7 +123,7 @@ describe('apps that an engine refuses', { timeout: 120_000 }, () => {
     const directory = prepared.components[0]?.directory ?? '';
     const broken = await temporaryFolder(suite);
     await copyFile(join(directory, 'entry.json'), join(broken, 'entry.json'));
-    await copyFile(join(directory, 'component.mjs'), join(broken, 'component.mjs'));
+    await copyFile(join(directory, 'plan.json'), join(broken, 'plan.json'));
     const engine = await EngineProcess.spawn();
     const components = prepared.components.map((each) => ({ ...each, directory: broken }));
     await assert.rejects(engine.claim(claimOf({ ...prepared, components }, folder)), {

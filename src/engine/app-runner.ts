@@ -6,13 +6,15 @@ import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
 import { type AppSettings, resolveSettings } from './app-settings.ts';
 import { grantOf, openSharedServices, type SharedServices } from './component-grant.ts';
-import { ComponentRuntime } from './component-runtime.ts';
 import type { CompiledComponent } from './core-modules.ts';
+import type { ComponentRuntime } from './guest-instance.ts';
 import { findHttpHandler } from './http-export.ts';
 import { type HttpComponent, invokeHttp, requestLine } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
 import type { LastRequest } from './last-request.ts';
+import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
+import { loadRuntime } from './load-runtime.ts';
 import type { EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
 import { Permits } from './permits.ts';
@@ -106,7 +108,7 @@ async function loadComponent(
   settings: AppSettings,
   services: SharedServices,
 ): Promise<HttpComponent> {
-  const { id, directory, entry, modules } = compiled;
+  const { id, entry } = compiled;
   const component = settings.app.components.find((candidate) => candidate.id === id);
   if (component === undefined)
     throw new ShimError('internal', `component "${id}" is prepared but not in the app`);
@@ -119,12 +121,7 @@ async function loadComponent(
       `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
     );
   }
-  const loaded = {
-    runtime: await ComponentRuntime.load(id, directory, entry, modules),
-    grant,
-    handler,
-    missing,
-  };
+  const loaded = { runtime: await loadRuntime(compiled), grant, handler, missing };
   await tryInstance(loaded);
   return loaded;
 }
@@ -138,8 +135,12 @@ async function tryInstance({ runtime, grant, missing }: HttpComponent): Promise<
   const cli = { ...grant.cli, stdout: nowhere, stderr: nowhere };
   const scope = new InstanceScope();
   try {
-    await runtime.instantiate(createImports({ ...grant, cli }, scope, missing));
+    const imports = createImports({ ...grant, cli }, scope, missing);
+    checkFunctions(runtime, imports, missing);
+    const instance = await runtime.acquire(imports);
+    instance.release(true);
   } catch (thrown) {
+    if (thrown instanceof ShimError) throw thrown;
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     throw new ShimError('invalid-component', `component "${runtime.id}" cannot be started: ${why}`, {
       cause: thrown,
@@ -147,6 +148,23 @@ async function tryInstance({ runtime, grant, missing }: HttpComponent): Promise<
   } finally {
     scope.end(new Error('the trial instance is over'));
   }
+}
+
+/** Every function the component imports is there, stand-ins aside. Throws `unsupported` naming one that is not. */
+function checkFunctions(
+  runtime: ComponentRuntime,
+  imports: Readonly<Record<string, object>>,
+  missing: readonly string[],
+): void {
+  const standIns = new Set(missing);
+  const lacking = runtime
+    .missingFunctions(imports)
+    .find((name) => !standIns.has(importKeyOf(name.slice(0, name.indexOf('#')))));
+  if (lacking === undefined) return;
+  throw new ShimError(
+    'unsupported',
+    `component "${runtime.id}" imports the function "${lacking}", which this version does not provide: build it for WASI 0.2`,
+  );
 }
 
 /** Imports of Spin's own that have no host object here; any other unknown import stops the start. */

@@ -30,6 +30,7 @@ test('an entry is there after put, readable by its owner only', async (t) => {
     imports: ['wasi:io/poll'],
     exports: ['x'],
     coreModules: ['a.core.wasm'],
+    form: { kind: 'glue' },
   });
   assert.equal((await stat(path)).mode & 0o777, 0o700);
   for (const name of await readdir(path)) assert.equal((await stat(join(path, name))).mode & 0o777, 0o600);

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShimError } from '../error.ts';
+import type { Linked } from './link.ts';
 import type { Transpiled } from './transpile.ts';
 
 /** What an entry says of itself, `entry.json`. */
@@ -9,10 +10,13 @@ export type CacheEntry = {
   readonly imports: readonly string[];
   readonly exports: readonly string[];
   readonly coreModules: readonly string[];
+  /** What runs it: jco's glue, or a plan of our linker; whether an instance of a plan can be restored. */
+  readonly form: { readonly kind: 'glue' } | { readonly kind: 'plan'; readonly restorable: boolean };
 };
 
 /** File names inside an entry. */
 export const glueFile = 'component.mjs';
+export const planFile = 'plan.json';
 const entryFile = 'entry.json';
 
 /** Age from which a draft belongs to a preparer that was killed, milliseconds; writing one takes a second. */
@@ -60,7 +64,7 @@ export class ComponentCache {
   }
 
   /** Writes an entry; when another process was faster its entry stays, both being the same. */
-  async put(digest: string, transpiled: Transpiled): Promise<void> {
+  async put(digest: string, transpiled: Transpiled | Linked): Promise<void> {
     const path = this.pathOf(digest);
     const draft = join(this.#directory, `.${randomUUID()}`);
     try {
@@ -106,7 +110,7 @@ export class ComponentCache {
 }
 
 /** Every file reaches the disk before the entry gets its name: after a power cut it is whole or absent. */
-async function writeEntry(directory: string, transpiled: Transpiled): Promise<void> {
+async function writeEntry(directory: string, transpiled: Transpiled | Linked): Promise<void> {
   const write = (name: string, content: string | Uint8Array): Promise<void> => {
     if (!fileNameForm.test(name))
       throw new ShimError('internal', `the transpiler made a file named "${name}"`);
@@ -116,8 +120,10 @@ async function writeEntry(directory: string, transpiled: Transpiled): Promise<vo
     imports: transpiled.imports,
     exports: transpiled.exports,
     coreModules: transpiled.coreModules.map(([name]) => name),
+    form: 'glue' in transpiled ? { kind: 'glue' } : { kind: 'plan', restorable: transpiled.restorable },
   };
-  await write(glueFile, transpiled.glue);
+  if ('glue' in transpiled) await write(glueFile, transpiled.glue);
+  else await write(planFile, JSON.stringify(transpiled.plan));
   for (const [name, bytes] of transpiled.coreModules) await write(name, bytes);
   await write(entryFile, JSON.stringify(entry));
 }
@@ -136,12 +142,17 @@ export async function readCacheEntry(directory: string): Promise<CacheEntry> {
   } catch (error) {
     throw unreadable(error);
   }
-  const { imports, exports, coreModules } = entry;
-  if (!isStrings(imports) || !isStrings(exports) || !isStrings(coreModules))
-    throw unreadable(new Error(`"${entryFile}" lacks a list`));
-  return { imports, exports, coreModules };
+  const { imports, exports, coreModules, form } = entry;
+  if (!isStrings(imports) || !isStrings(exports) || !isStrings(coreModules) || !isForm(form))
+    throw unreadable(new Error(`"${entryFile}" lacks a part`));
+  return { imports, exports, coreModules, form };
 }
 
 function isStrings(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
+function isForm(value: unknown): value is CacheEntry['form'] {
+  if (typeof value !== 'object' || value === null || !('kind' in value)) return false;
+  return value.kind === 'glue' || (value.kind === 'plan' && 'restorable' in value);
 }

@@ -1,10 +1,11 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ShimError } from '../error.ts';
 import type { HttpExchange } from '../host/http-exchange.ts';
 import { type ComponentGrant, createImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { GuestExit } from '../host/wasi/cli.ts';
 import { acceptExchange, sendFailure } from '../host/wasi/http/accept-exchange.ts';
-import type { ComponentRuntime } from './component-runtime.ts';
+import type { ComponentRuntime } from './guest-instance.ts';
 import type { Permits } from './permits.ts';
 
 /** A component that answers HTTP requests, with everything an instance of it needs. */
@@ -16,6 +17,9 @@ export type HttpComponent = {
   /** Imports that get a stand-in. */
   readonly missing: readonly string[];
 };
+
+/** The outcome of an exchange that is still open after its scope ended. */
+const unsettled: Outcome = { kind: 'no-response' };
 
 /** The scope ended because the request is over; no failure. */
 const requestOver = new Error('the request is over');
@@ -42,19 +46,14 @@ export async function invokeHttp(
   exchange.signal.addEventListener('abort', onGone, { once: true });
   if (exchange.signal.aborted) onGone();
   try {
-    const instance = await component.runtime.instantiate(
-      createImports(component.grant, scope, component.missing),
-    );
-    const handle = instance[component.handler]?.handle;
-    if (handle === undefined)
-      throw new ShimError(
-        'internal',
-        `component "${component.runtime.id}" lost its export "${component.handler}"`,
-      );
+    const imports = createImports(component.grant, scope, component.missing);
+    const instance = await component.runtime.acquire(imports);
     const { request, outparam, finished } = acceptExchange(exchange, scope);
-    const failure = await settleGuest(handle, request, outparam);
+    const failure = await settleGuest(instance.call(component.handler, 'handle', [request, outparam]));
     scope.end(failure ?? requestOver);
-    const outcome = await finished;
+    instance.release(failure === undefined);
+    // A host object that a hostile guest made fail half-way may have left the exchange as it was.
+    const outcome = await Promise.race([finished, nextTurn(unsettled)]);
     if (outcome.kind === 'error' || outcome.kind === 'no-response') sendFailure(exchange.response);
     report(component, exchange, describe(outcome, failure));
   } catch (thrown) {
@@ -67,12 +66,9 @@ export async function invokeHttp(
   }
 }
 
-async function settleGuest(
-  handle: (...args: never[]) => unknown,
-  ...args: readonly unknown[]
-): Promise<Error | undefined> {
+async function settleGuest(call: Promise<unknown>): Promise<Error | undefined> {
   try {
-    await handle(...(args as never[]));
+    await call;
     return undefined;
   } catch (thrown) {
     return thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -6,6 +6,8 @@ import { asyncImports } from '../host/async-imports.ts';
 import { ComponentCache } from './component-cache.ts';
 import { importMap } from './import-names.ts';
 import { type AdapterPaths, firstLine, liftToComponent } from './lift.ts';
+import { linkComponent } from './link.ts';
+import { planRevision } from './linker/plan.ts';
 import type { PreparedApp, PreparedComponent } from './prepared-app.ts';
 import { transpileComponent, transpileRevision } from './transpile.ts';
 
@@ -13,8 +15,8 @@ import { transpileComponent, transpileRevision } from './transpile.ts';
 export const maxComponentBytes = 256 * 1024 * 1024;
 
 /**
- * Brings every component of the app into the cache: lifts it if it is a module, transpiles it, checks that its core
- * modules compile. Runs in the preparer, a process of its own. Throws `invalid-component`, `digest-mismatch`,
+ * Brings every component of the app into the cache: lifts it if it is a module, plans it for our linker or, where that
+ * cannot take it, has jco transpile it, checks that its core modules compile. Runs in the preparer, a process of its own. Throws `invalid-component`, `digest-mismatch`,
  * `unsupported`; the message names component and source.
  */
 export async function prepareApp(
@@ -22,15 +24,18 @@ export async function prepareApp(
   storeDir: string,
   adapters: AdapterPaths,
   toolVersion: string,
+  { alwaysJco = false }: { readonly alwaysJco?: boolean } = {},
 ): Promise<PreparedApp> {
   const cache = new ComponentCache(storeDir, [
     toolVersion,
     String(transpileRevision),
+    alwaysJco ? 'jco' : String(planRevision),
     JSON.stringify(asyncImports),
     JSON.stringify(importMap),
   ]);
   const components: PreparedComponent[] = [];
-  for (const component of app.components) components.push(await prepareComponent(component, cache, adapters));
+  for (const component of app.components)
+    components.push(await prepareComponent(component, cache, adapters, alwaysJco));
   return { app, components };
 }
 
@@ -38,6 +43,7 @@ async function prepareComponent(
   component: Component,
   cache: ComponentCache,
   adapters: AdapterPaths,
+  alwaysJco: boolean,
 ): Promise<PreparedComponent> {
   const { digest, path } = component.source;
   const prepared = { id: component.id, directory: cache.pathOf(digest), digest };
@@ -58,11 +64,9 @@ async function prepareComponent(
       `${where} has digest ${actual}, expected ${digest}: the file was changed or damaged`,
     );
   }
-  const transpiled = await transpileComponent(
-    await liftToComponent(bytes, adapters, where),
-    asyncImports,
-    where,
-  );
+  const lifted = await liftToComponent(bytes, adapters, where);
+  const linked = alwaysJco ? undefined : linkComponent(lifted, asyncImports);
+  const transpiled = linked ?? (await transpileComponent(lifted, asyncImports, where));
   for (const [name, module] of transpiled.coreModules) {
     await WebAssembly.compile(Buffer.from(module)).catch((error: unknown) => {
       throw new ShimError(

@@ -27,6 +27,8 @@ export type PrepareJob = {
   readonly workDir: string;
   /** Component ids to keep, `SPIN_COMPONENTS_TO_RETAIN`. */
   readonly retain?: readonly string[];
+  /** Has jco transpile also what our linker would take; tests hold the two against each other. */
+  readonly alwaysJco?: boolean;
 };
 
 /** What the preparer answers, one message. */

@@ -26,5 +26,8 @@ async function handle(job: PrepareJob, openContent: OpenContent): Promise<Prepar
   const { adapters, transpilerVersion } = findInstallation();
   await mkdir(job.storeDir, { recursive: true, mode: 0o700 });
   const app = await openContent(job);
-  return { type: 'prepared', prepared: await prepareApp(app, job.storeDir, adapters, transpilerVersion) };
+  return {
+    type: 'prepared',
+    prepared: await prepareApp(app, job.storeDir, adapters, transpilerVersion, job),
+  };
 }

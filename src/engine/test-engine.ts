@@ -24,6 +24,7 @@ export async function prepareApp(
   folder: string,
   manifest: string,
   files: Readonly<Record<string, string | Uint8Array>> = {},
+  { alwaysJco = false }: { readonly alwaysJco?: boolean } = {},
 ): Promise<PreparedApp> {
   const app = await mkdtemp(join(folder, 'app-'));
   await writeFile(join(app, 'spin.toml'), manifest);
@@ -37,6 +38,7 @@ export async function prepareApp(
     source: { kind: 'folder', manifest: join(app, 'spin.toml'), mode: 'copy' },
     storeDir: join(folder, 'store'),
     workDir: join(app, 'work'),
+    alwaysJco,
   });
 }
 

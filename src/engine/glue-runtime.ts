@@ -1,14 +1,13 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ShimError } from '../error.ts';
-import { type CacheEntry, glueFile } from './component-cache.ts';
-
-/** The imports object a component's glue takes: interface name → its functions and classes. */
-export type ImportObject = Readonly<Record<string, object>>;
+import { glueFile } from './component-cache.ts';
+import type { ComponentRuntime, GuestInstance, ImportObject } from './guest-instance.ts';
+import { lowerCamel } from './linker/host-names.ts';
 
 /** The exports of an instance: interface name → its functions. */
-export type InstanceExports = Readonly<
-  Record<string, Readonly<Record<string, (...args: never[]) => unknown>>>
+type InstanceExports = Readonly<
+  Record<string, Readonly<Record<string, (...args: readonly unknown[]) => unknown>>>
 >;
 
 type Instantiate = (
@@ -20,21 +19,18 @@ type Instantiate = (
   ) => WebAssembly.Instance | Promise<WebAssembly.Instance>,
 ) => Promise<InstanceExports>;
 
-/** A component loaded into this worker: glue imported, core modules at hand, ready for any number of instances. */
-export class ComponentRuntime {
+/** A component that runs on jco's glue: a fresh instance for every request. */
+export class GlueRuntime implements ComponentRuntime {
   readonly id: string;
-  readonly entry: CacheEntry;
   readonly #instantiate: Instantiate;
   readonly #modules: ReadonlyMap<string, WebAssembly.Module>;
 
   private constructor(
     id: string,
-    entry: CacheEntry,
     instantiate: Instantiate,
     modules: ReadonlyMap<string, WebAssembly.Module>,
   ) {
     this.id = id;
-    this.entry = entry;
     this.#instantiate = instantiate;
     this.#modules = modules;
   }
@@ -43,18 +39,21 @@ export class ComponentRuntime {
   static async load(
     id: string,
     directory: string,
-    entry: CacheEntry,
     modules: ReadonlyMap<string, WebAssembly.Module>,
-  ): Promise<ComponentRuntime> {
+  ): Promise<GlueRuntime> {
     const glue = (await import(pathToFileURL(join(directory, glueFile)).href)) as {
       instantiate: Instantiate;
     };
-    return new ComponentRuntime(id, entry, glue.instantiate, modules);
+    return new GlueRuntime(id, glue.instantiate, modules);
   }
 
-  /** A fresh instance over the given host objects. Rejects when the guest's own start-up code traps. */
-  instantiate(imports: ImportObject): Promise<InstanceExports> {
-    return this.#instantiate(
+  /** jco looks functions up by itself and tells nobody. */
+  missingFunctions(): readonly string[] {
+    return [];
+  }
+
+  async acquire(imports: ImportObject): Promise<GuestInstance> {
+    const exports = await this.#instantiate(
       (name) => {
         const module = this.#modules.get(name);
         if (module === undefined)
@@ -67,6 +66,18 @@ export class ComponentRuntime {
       imports,
       instantiateCore,
     );
+    return {
+      call: async (interfaceName, name, args) => {
+        const exported = exports[interfaceName]?.[lowerCamel(name)];
+        if (exported === undefined)
+          throw new ShimError(
+            'internal',
+            `component "${this.id}" lost its export "${interfaceName}#${name}"`,
+          );
+        return exported(...args);
+      },
+      release: () => {},
+    };
   }
 }
 

@@ -1,0 +1,78 @@
+import { ShimError } from '../../error.ts';
+import { HostLinks } from './host-links.ts';
+import { type ImportObject, InstanceState } from './instance-state.ts';
+import { Layouts } from './layout.ts';
+import { type CompiledExport, compileExport } from './lift-export.ts';
+import { LinkedInstance } from './linked-instance.ts';
+import { type BoundImport, compileImport } from './lower-import.ts';
+import { MemoryCodecs } from './memory-codec.ts';
+import type { MemoryImage } from './memory-image.ts';
+import { type ExportedFunction, type LinkPlan, planRevision } from './plan.ts';
+
+/** A component ready to be instantiated any number of times: its functions compiled once, its modules shared. */
+export class LinkedComponent {
+  readonly plan: LinkPlan;
+  readonly modules: readonly WebAssembly.Module[];
+  readonly links: HostLinks;
+  /** What core code calls for a host function, by core function. */
+  readonly boundImports: readonly (BoundImport | undefined)[];
+  readonly #exports = new Map<string, Map<string, CompiledEntry>>();
+  /** Whether an instance's start-up code has wanted to wait. */
+  #waitsAtStart = false;
+  /** Images that instances share as long as they begin alike. */
+  readonly images: MemoryImage[] = [];
+
+  /** `modules` are the plan's core modules, compiled, in its order. Throws `internal` for a plan of another revision. */
+  constructor(plan: LinkPlan, modules: readonly WebAssembly.Module[]) {
+    if (plan.revision !== planRevision || modules.length !== plan.modules.length)
+      throw new ShimError('internal', 'the link plan was made by another version: prepare the app again');
+    this.plan = plan;
+    this.modules = modules;
+    this.links = new HostLinks(plan);
+    const codecs = new MemoryCodecs(new Layouts(plan.types), plan.resources);
+    this.boundImports = plan.coreFunctions.map((core) =>
+      core.kind === 'lower' ? compileImport(core.function, codecs, this.links) : undefined,
+    );
+    for (const [interfaceName, functions] of plan.exports) {
+      this.#exports.set(
+        interfaceName,
+        new Map(functions.map((plan) => [plan.name, { plan, compiled: compileExport(plan, codecs) }])),
+      );
+    }
+  }
+
+  /** An exported function, or undefined. Functions outside of interfaces have the interface name `''`. */
+  exported(interfaceName: string, name: string): CompiledEntry | undefined {
+    return this.#exports.get(interfaceName)?.get(name);
+  }
+
+  /** The host functions the component imports that the given host objects lack, as `interface#function`. */
+  missingFunctions(imports: ImportObject): readonly string[] {
+    return this.links.missing(imports);
+  }
+
+  /**
+   * A fresh instance over the given host objects. Throws what the guest's start-up code throws, `unsupported` when that
+   * code calls a host function that may wait.
+   */
+  instantiate(imports: ImportObject): LinkedInstance {
+    return new LinkedInstance(this, new InstanceState(this.links, imports), false);
+  }
+
+  /** As `instantiate`, for guests whose constructors call host functions that may wait, too. */
+  async start(imports: ImportObject): Promise<LinkedInstance> {
+    if (!this.#waitsAtStart) {
+      try {
+        return this.instantiate(imports);
+      } catch (thrown) {
+        if (!(thrown instanceof ShimError) || thrown.code !== 'unsupported') throw thrown;
+        this.#waitsAtStart = true;
+      }
+    }
+    const instance = new LinkedInstance(this, new InstanceState(this.links, imports), true);
+    await instance.initialize();
+    return instance;
+  }
+}
+
+type CompiledEntry = { readonly plan: ExportedFunction; readonly compiled: CompiledExport };

@@ -1,0 +1,168 @@
+import { ShimError } from '../../error.ts';
+import { CoreLinker } from './core-linker.ts';
+import type { ImportObject, InstanceState } from './instance-state.ts';
+import type { BoundExport } from './lift-export.ts';
+import type { LinkedComponent } from './linked-component.ts';
+import { waitsWhileStarting } from './lower-import.ts';
+import { MemoryImage } from './memory-image.ts';
+import { memoryExport, stateExportPattern } from './rewrite-module.ts';
+
+/** Whether an instance can be restored, and what its start-up code called, which a restored guest does not call again. */
+export type SnapshotResult =
+  | { readonly ok: true; readonly startCalls: readonly string[] }
+  | { readonly ok: false; readonly reason: string };
+
+type Snapshot = {
+  readonly memory: WebAssembly.Memory;
+  readonly image: MemoryImage;
+  readonly globals: readonly WebAssembly.Global[];
+  readonly values: readonly (number | bigint)[];
+};
+
+/** One instance of a component. One call at a time; after a trap it is dead. */
+export class LinkedInstance {
+  readonly #component: LinkedComponent;
+  readonly #state: InstanceState;
+  readonly #core: CoreLinker;
+  readonly #exports = new Map<string, BoundExport>();
+  #memories: readonly WebAssembly.Memory[] | undefined;
+  #snapshot: Snapshot | undefined;
+  #memoryView = new Uint8Array(0);
+
+  /** Made by `LinkedComponent`; with `putOff`, `initialize` has to follow. */
+  constructor(component: LinkedComponent, state: InstanceState, putOff: boolean) {
+    this.#component = component;
+    this.#state = state;
+    this.#core = new CoreLinker(component.plan, state, component.boundImports);
+    try {
+      this.#core.instantiate(component.modules, putOff);
+    } catch (thrown) {
+      state.fail(thrown);
+      if (WebAssembly.SuspendError !== undefined && thrown instanceof WebAssembly.SuspendError)
+        throw waitsWhileStarting(thrown);
+      throw thrown;
+    }
+    state.phase = putOff ? 'initializers' : 'done';
+  }
+
+  /** Runs the initializers that were put off; the guest may wait in them. Rejects with what they throw. */
+  async initialize(): Promise<void> {
+    try {
+      for (const run of this.#core.putOff) await WebAssembly.promising(run)();
+    } catch (thrown) {
+      throw this.#state.fail(thrown);
+    }
+    this.#state.phase = 'done';
+  }
+
+  /** Why it cannot be used any more, or undefined. */
+  get dead(): Error | undefined {
+    return this.#state.dead;
+  }
+
+  /** Bytes of linear memory it takes. */
+  get memoryBytes(): number {
+    this.#memories ??= [...new Set(this.#core.instances.flatMap(memoriesOf))];
+    return this.#memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+  }
+
+  /** Handles the guest holds. */
+  get openHandles(): number {
+    return this.#state.handles.size;
+  }
+
+  /** Exchanges the host objects, for the next request. */
+  attach(imports: ImportObject): void {
+    this.#state.attach(imports);
+  }
+
+  /**
+   * Calls an exported function, named as in WIT (`wasi:http/incoming-handler@0.2.0`, `handle`). Rejects with
+   * `ResultError` for the error of a `result`; with what was thrown when the guest traps, which is then dead.
+   */
+  call(interfaceName: string, name: string, args: readonly unknown[]): Promise<unknown> {
+    if (this.#state.dead !== undefined || this.#state.call !== undefined) {
+      const why = this.#state.dead === undefined ? 'is in use' : 'has trapped';
+      return Promise.reject(
+        new ShimError('failed-precondition', `the instance ${why}`, { cause: this.#state.dead }),
+      );
+    }
+    const key = `${interfaceName}#${name}`;
+    const known = this.#exports.get(key) ?? this.#bind(interfaceName, name);
+    if (known === undefined)
+      return Promise.reject(
+        new ShimError('not-found', `the component does not export "${name}" of "${interfaceName}"`),
+      );
+    this.#exports.set(key, known);
+    return known(args);
+  }
+
+  #bind(interfaceName: string, name: string): BoundExport | undefined {
+    const entry = this.#component.exported(interfaceName, name);
+    if (entry === undefined) return undefined;
+    const { plan, compiled } = entry;
+    const { postReturn } = plan.options;
+    return compiled(
+      this.#core.context(plan.options),
+      WebAssembly.promising(this.#core.function(plan.coreFunction)) as never,
+      postReturn === null ? undefined : (this.#core.function(postReturn) as never),
+    );
+  }
+
+  /**
+   * Takes the image to which `restore` goes back: memory, globals, an empty handle table. Only for components that
+   * `parseComponent` called eligible, right after instantiation.
+   */
+  snapshot(): SnapshotResult {
+    const { dead, call, handles, startCalls } = this.#state;
+    if (dead !== undefined || call !== undefined)
+      return { ok: false, reason: 'the instance has trapped or is in use' };
+    if (handles.size > 0) return { ok: false, reason: `it holds ${handles.size} handles from its start` };
+    const memory = this.#core.instances.find((exports) => Object.hasOwn(exports, memoryExport))?.[
+      memoryExport
+    ];
+    if (memory === undefined) return { ok: false, reason: 'its state is not exported' };
+    const globals = [...new Set(this.#core.instances.flatMap(globalsOf))];
+    this.#snapshot = {
+      memory: memory as WebAssembly.Memory,
+      image: this.#imageOf(Buffer.from((memory as WebAssembly.Memory).buffer)),
+      globals,
+      values: globals.map((global) => global.value),
+    };
+    return { ok: true, startCalls: [...startCalls] };
+  }
+
+  /** An image that another instance took of the same contents, else a new one. */
+  #imageOf(memory: Buffer): MemoryImage {
+    const { images } = this.#component;
+    const shared = images.find((image) => image.matches(memory));
+    if (shared !== undefined) return shared;
+    const image = new MemoryImage(memory);
+    if (images.length === 0) images.push(image);
+    return image;
+  }
+
+  /** Makes the instance as it was at `snapshot`. Throws `failed-precondition` when it is dead, in use or has no image. */
+  restore(): void {
+    const { dead, call, handles } = this.#state;
+    const snapshot = this.#snapshot;
+    if (snapshot === undefined || dead !== undefined || call !== undefined)
+      throw new ShimError('failed-precondition', 'the instance cannot be restored', { cause: dead });
+    if (this.#memoryView.length === 0) this.#memoryView = new Uint8Array(snapshot.memory.buffer);
+    snapshot.image.restore(this.#memoryView);
+    snapshot.globals.forEach((global, index) => {
+      global.value = snapshot.values[index] ?? 0;
+    });
+    handles.clear();
+  }
+}
+
+function memoriesOf(exports: Readonly<Record<string, unknown>>): WebAssembly.Memory[] {
+  return Object.values(exports).filter((item) => item instanceof WebAssembly.Memory);
+}
+
+function globalsOf(exports: Readonly<Record<string, unknown>>): WebAssembly.Global[] {
+  return Object.entries(exports)
+    .filter(([name]) => stateExportPattern.test(name) && name !== memoryExport)
+    .map(([, item]) => item as WebAssembly.Global);
+}

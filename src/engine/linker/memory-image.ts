@@ -1,0 +1,74 @@
+/** Bytes that are taken as one: either all zero or copied. */
+const blockBytes = 4096;
+
+/** Zero blocks between two copied runs below which they are copied as one. */
+const mergedBlocks = 4;
+
+const zeroBlock = Buffer.alloc(blockBytes);
+
+type Run = { readonly offset: number; readonly bytes: Uint8Array };
+
+/** The contents of a memory at one moment, without the parts that are zero. */
+export class MemoryImage {
+  readonly #runs: readonly Run[];
+  /** Size of the memory it was taken of. */
+  readonly memoryBytes: number;
+
+  constructor(memory: Buffer) {
+    this.memoryBytes = memory.length;
+    this.#runs = runsOf(memory);
+  }
+
+  /** Bytes the image itself takes. */
+  get storedBytes(): number {
+    return this.#runs.reduce((sum, run) => sum + run.bytes.length, 0);
+  }
+
+  /** Whether a memory holds what the image does, so that both can share it. */
+  matches(memory: Buffer): boolean {
+    if (memory.length !== this.memoryBytes) return false;
+    let offset = 0;
+    for (const run of this.#runs) {
+      const end = run.offset + run.bytes.length;
+      if (!isZero(memory, offset, run.offset)) return false;
+      if (memory.compare(run.bytes, 0, run.bytes.length, run.offset, end) !== 0) return false;
+      offset = end;
+    }
+    return isZero(memory, offset, memory.length);
+  }
+
+  /** Writes the image back; all else, growth since then included, becomes zero. */
+  restore(memory: Uint8Array): void {
+    let offset = 0;
+    for (const { offset: start, bytes } of this.#runs) {
+      clear(memory, offset, start);
+      memory.set(bytes, start);
+      offset = start + bytes.length;
+    }
+    clear(memory, offset, memory.length);
+  }
+}
+
+function clear(memory: Uint8Array, start: number, end: number): void {
+  if (end > start) memory.fill(0, start, end);
+}
+
+function isZero(memory: Buffer, start: number, end: number): boolean {
+  for (let offset = start; offset < end; offset += blockBytes) {
+    const length = Math.min(blockBytes, end - offset);
+    if (memory.compare(zeroBlock, 0, length, offset, offset + length) !== 0) return false;
+  }
+  return true;
+}
+
+function runsOf(memory: Buffer): readonly Run[] {
+  const runs: [start: number, end: number][] = [];
+  for (let offset = 0; offset < memory.length; offset += blockBytes) {
+    const end = Math.min(offset + blockBytes, memory.length);
+    if (isZero(memory, offset, end)) continue;
+    const last = runs.at(-1);
+    if (last !== undefined && offset - last[1] <= mergedBlocks * blockBytes) last[1] = end;
+    else runs.push([offset, end]);
+  }
+  return runs.map(([start, end]) => ({ offset: start, bytes: Uint8Array.from(memory.subarray(start, end)) }));
+}
