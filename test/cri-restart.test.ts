@@ -67,7 +67,8 @@ describe('when containerd or the shim host goes away', { timeout: 120_000 }, () 
     process.kill(host, 'SIGKILL');
     for (const pod of pods) {
       const { exit_code } = await pod.ended();
-      assert.equal(exit_code, 137);
+      // From the launcher's `delete`, or containerd's own word for a shim that is gone: whichever CRI hears first.
+      assert.ok(exit_code === 137 || exit_code === 255, `exit code ${exit_code}`);
       await waitFor('CRI to call the pod dead', async () => {
         return (await node.cri.podStatus(pod.id)).state === 'SANDBOX_NOTREADY';
       });

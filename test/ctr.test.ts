@@ -5,9 +5,10 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { pushSampleApp, type SampleApp } from './support/apps.ts';
+import { appFolder, type SampleApp } from './support/apps.ts';
 import { type Ctr, CtrError, type EventStream } from './support/ctr.ts';
 import { httpGet, httpRequest } from './support/http-get.ts';
+import { appImage, importImage } from './support/images.ts';
 import { SpinNode } from './support/spin-node.ts';
 import { waitFor } from './support/wait.ts';
 
@@ -29,17 +30,12 @@ describe('Spin apps through ctr', { timeout: 180_000 }, () => {
   let node: SpinNode;
   let ctr: Ctr;
   let snapshotter: readonly string[];
-  const images = new Map<SampleApp, string>();
 
   before(async () => {
     node = await SpinNode.start([]);
     ctr = node.containerd.ctr(namespace);
     snapshotter = ['--snapshotter', node.containerd.snapshotter];
-    for (const app of ['hello', 'rust-http', 'js-api'] as const) {
-      const image = await pushSampleApp(node.shim, node.registry, app);
-      await ctr.exec(['images', 'pull', '--plain-http', ...snapshotter, image]);
-      images.set(app, image);
-    }
+    for (const app of ['hello', 'rust-http', 'js-api'] as const) await importApp(app, namespace);
   });
   afterEach(async () => {
     for (const { id } of await tasks()) {
@@ -50,8 +46,14 @@ describe('Spin apps through ctr', { timeout: 180_000 }, () => {
   });
   after(() => node.stop());
 
+  /** The name an app has after `importApp`. */
   function image(app: SampleApp): string {
-    return images.get(app) ?? '';
+    return `spinshim.test/${app}:1`;
+  }
+
+  /** As docker builds it: `ctr` of containerd 1.6 unpacks no image whose config lists fewer layers than its manifest. */
+  async function importApp(app: SampleApp, target: string): Promise<void> {
+    await importImage(node.containerd, await appImage(appFolder(app)), image(app), { namespace: target });
   }
 
   async function tasks(): Promise<{ id: string; pid: number; status: string }[]> {
@@ -241,7 +243,7 @@ describe('Spin apps through ctr', { timeout: 180_000 }, () => {
 
   test('the same id runs in two namespaces at once', async () => {
     const other = node.containerd.ctr('other');
-    await other.exec(['images', 'pull', '--plain-http', ...snapshotter, image('hello')]);
+    await importApp('hello', 'other');
     await detach('same', 'hello');
     const port = await freePort();
     const options = [

@@ -1,55 +1,19 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { cgroupFolders, cgroupRoots } from './support/cgroups.ts';
+import { cgroupFolders } from './support/cgroups.ts';
 import { PrivateContainerd } from './support/containerd.ts';
 import { CriError } from './support/cri.ts';
 import { CtrError } from './support/ctr.ts';
 import { httpGet } from './support/http-get.ts';
 import { buildImage, httpImage, importImage, indexOf, pushImage } from './support/images.ts';
-import { mountTable } from './support/mounts.ts';
+import { commandOf, machineState } from './support/machine-state.ts';
 import { PrivateRegistry } from './support/registry.ts';
 import { freeSubnet } from './support/subnet.ts';
 import { waitFor } from './support/wait.ts';
-
-/** What must be the same after cleanup as before start. */
-function machineState() {
-  return {
-    mounts: mountTable()
-      .map((entry) => entry.mountPoint)
-      .sort(),
-    namespaces: execFileSync('ip', ['netns'], { encoding: 'utf8' }),
-    forwarding: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8'),
-    links: readdirSync('/sys/class/net').filter((name) => name.startsWith('veth')),
-    cgroups: cgroupRoots()
-      .flatMap((root) => readdirSync(root).map((name) => join(root, name)))
-      .filter((path) => path.includes('spinshim-test')),
-    processes: readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map((pid) => commandOf(pid))
-      .filter((command) => command.includes('/tmp/spinshim-test-') || command.startsWith('/pause'))
-      .sort(),
-    folders: readdirSync('/tmp')
-      .filter((name) => name.startsWith('spinshim-'))
-      .sort(),
-    cniResults: existsSync('/var/lib/cni/results')
-      ? readdirSync('/var/lib/cni/results').filter((name) => name.startsWith('spinshim'))
-      : [],
-    shimSockets: existsSync('/run/containerd/s') ? readdirSync('/run/containerd/s').sort() : [],
-  };
-}
-
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return '';
-  }
-}
 
 describe('a private containerd with runc', { timeout: 120_000 }, () => {
   let untouched: ReturnType<typeof machineState>;

@@ -19,6 +19,7 @@ const limits: SpecResources = {
 
 test('version 1 gets the values as they are', () => {
   assert.deepEqual(written(limits, 1), [
+    'memory.memsw.limit_in_bytes=1500000',
     'memory.limit_in_bytes=1000000',
     'memory.memsw.limit_in_bytes=1500000',
     'cpu.shares=1024',

@@ -20,12 +20,16 @@ function limitWritesV1(resources: SpecResources): readonly CgroupWrite[] {
   const add = (controller: string, file: string, value: number | string, optional = false): void => {
     writes.push({ controller, file, value: String(value), optional });
   };
+  const addSwap = (): void => {
+    if (memorySwap === undefined || memorySwap === 0) return;
+    add('memory', 'memory.memsw.limit_in_bytes', atLeastMinusOne(memorySwap), true);
+  };
   if (memoryLimit !== undefined && memoryLimit !== 0) {
+    // At no moment may memory and swap together be less than memory: first for a raised limit, below for a lowered one.
+    addSwap();
     add('memory', 'memory.limit_in_bytes', atLeastMinusOne(memoryLimit));
   }
-  if (memorySwap !== undefined && memorySwap !== 0) {
-    add('memory', 'memory.memsw.limit_in_bytes', atLeastMinusOne(memorySwap), true);
-  }
+  addSwap();
   if (cpuShares !== undefined && cpuShares > 0) add('cpu', 'cpu.shares', cpuShares);
   if (cpuPeriod !== undefined && cpuPeriod > 0) add('cpu', 'cpu.cfs_period_us', cpuPeriod);
   if (cpuQuota !== undefined && cpuQuota !== 0) add('cpu', 'cpu.cfs_quota_us', atLeastMinusOne(cpuQuota));

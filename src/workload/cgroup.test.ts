@@ -50,6 +50,16 @@ test('limits are set at creation and by an update', async () => {
   assert.equal(stats.pids.limit, 7);
 });
 
+test('memory and swap together are raised and lowered', async () => {
+  const cgroup = newCgroup();
+  for (const mebibytes of [64, 128, 32]) {
+    const limit = mebibytes * 1024 * 1024;
+    const resources = { memoryLimit: limit, memorySwap: limit };
+    await (mebibytes === 64 ? cgroup.create(resources) : cgroup.update(resources));
+    assert.equal((await cgroup.stats()).memory.limit, limit);
+  }
+});
+
 test('a limit that the kernel refuses is named', async () => {
   const cgroup = newCgroup();
   await assert.rejects(cgroup.create({ cpusetCpus: 'none' }), (error: Error & { code?: string }) => {

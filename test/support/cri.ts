@@ -81,6 +81,8 @@ export type ContainerInput = {
   readonly runAsGroup?: number;
   readonly readonlyRootfs?: boolean;
   readonly privileged?: boolean;
+  /** In the pod's pid namespace; the pod says so too. */
+  readonly sharedPid?: boolean;
 };
 
 export type HostMount = {
@@ -408,7 +410,7 @@ function containerConfig(input: ContainerInput): object {
         readonly_rootfs: input.readonlyRootfs ?? false,
         run_as_user: wrapped(input.runAsUser),
         run_as_group: wrapped(input.runAsGroup),
-        namespace_options: { pid: 'CONTAINER' },
+        namespace_options: { pid: input.sharedPid === true ? 'POD' : 'CONTAINER' },
       },
     },
   };

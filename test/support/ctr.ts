@@ -88,7 +88,7 @@ export class Ctr {
       '--runtime',
       runtime,
       '--cgroup',
-      `${this.#cgroupParent}/${id}`,
+      `${this.#cgroupParent}/${this.#namespace}/${id}`,
       '--fifo-dir',
       this.#fifoDir,
     ];

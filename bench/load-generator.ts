@@ -1,0 +1,57 @@
+/**
+ * A small HTTP load generator, for machines without wrk: `load-generator.ts PORT PATH CONNECTIONS MILLISECONDS` keeps
+ * that many connections busy with one request each at a time and prints `{"requests", "seconds", "p99Ms"}`.
+ */
+import { connect } from 'node:net';
+
+const [port, path = '/', connections, milliseconds] = process.argv.slice(2);
+const head = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: bench\r\n\r\n`);
+const latencies: number[] = [];
+const begun = performance.now();
+const end = begun + Number(milliseconds);
+
+/** Length of the whole answer at the start of `bytes`; undefined while it is incomplete. */
+function answerLength(bytes: Buffer): number | undefined {
+  const headEnd = bytes.indexOf('\r\n\r\n');
+  if (headEnd < 0) return undefined;
+  const fields = bytes.toString('latin1', 0, headEnd);
+  if (!fields.startsWith('HTTP/1.1 200 ')) throw new Error(`answered "${fields.split('\r\n')[0]}"`);
+  const length = /^content-length: (\d+)$/im.exec(fields)?.[1];
+  if (length !== undefined) {
+    const whole = headEnd + 4 + Number(length);
+    return bytes.length >= whole ? whole : undefined;
+  }
+  const last = bytes.indexOf('0\r\n\r\n', headEnd + 4);
+  return last < 0 ? undefined : last + 5;
+}
+
+function busyConnection(): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let received: Buffer = Buffer.alloc(0);
+    let sent = 0;
+    const socket = connect(Number(port), '127.0.0.1');
+    const send = (): void => {
+      sent = performance.now();
+      if (sent >= end) socket.end();
+      else socket.write(head);
+    };
+    socket.setNoDelay();
+    socket.on('connect', send);
+    socket.on('error', reject);
+    socket.on('close', () => resolve());
+    socket.on('data', (chunk: Buffer) => {
+      received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
+      const length = answerLength(received);
+      if (length === undefined) return;
+      received = received.subarray(length);
+      latencies.push(performance.now() - sent);
+      send();
+    });
+  });
+}
+
+await Promise.all(Array.from({ length: Number(connections) }, busyConnection));
+latencies.sort((a, b) => a - b);
+const p99Ms = latencies[Math.floor(latencies.length * 0.99)] ?? 0;
+const seconds = (performance.now() - begun) / 1000;
+process.stdout.write(`${JSON.stringify({ requests: latencies.length, seconds, p99Ms })}\n`);
