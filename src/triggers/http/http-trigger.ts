@@ -1,23 +1,13 @@
 import { isUtf8 } from 'node:buffer';
-import {
-  createServer,
-  type Server as Http1Server,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http';
-import {
-  createServer as createHttp2Server,
-  type Http2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerOptions,
-} from 'node:http2';
+import type { Server as Http1Server, IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2Server, Http2ServerRequest, Http2ServerResponse, ServerOptions } from 'node:http2';
 import { createServer as createTcpServer, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, HttpExchange } from '../../host/http-exchange.ts';
 import { Http2Sessions } from './http2-sessions.ts';
+import { createServer, loadHttp2 } from './node-http.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
 import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
@@ -59,7 +49,8 @@ export class HttpTriggerServer {
   readonly #invoke: Invoke;
   readonly #limits: HttpServerLimits;
   readonly #http1: Http1Server;
-  readonly #http2: Http2Server;
+  /** Made when the first client speaks HTTP/2. */
+  #http2: Http2Server | undefined;
   readonly #sockets = createTcpServer({ noDelay: true });
   readonly #sessions: Http2Sessions;
   /** Connections that have not said yet which protocol they speak. */
@@ -80,7 +71,6 @@ export class HttpTriggerServer {
     );
     this.#sessions = new Http2Sessions(this.#limits.keepAliveTimeoutMs);
     this.#http1 = this.#createHttp1();
-    this.#http2 = this.#createHttp2();
     this.#sockets.on('connection', (socket: Socket) => this.#accept(socket));
   }
 
@@ -107,7 +97,7 @@ export class HttpTriggerServer {
   }
 
   #createHttp2(): Http2Server {
-    const server = createHttp2Server({
+    const server = loadHttp2().createServer({
       settings: {
         maxHeaderListSize: this.#limits.maxHeaderBytes,
         maxConcurrentStreams: this.#limits.maxConcurrentStreams,
@@ -196,8 +186,10 @@ export class HttpTriggerServer {
       this.#fresh.delete(socket);
       socket.pause();
       socket.unshift(head);
-      if (start === http2Preface) this.#http2.emit('connection', socket);
-      else {
+      if (start === http2Preface) {
+        this.#http2 ??= this.#createHttp2();
+        this.#http2.emit('connection', socket);
+      } else {
         this.#http1.emit('connection', socket);
         socket.resume();
       }

@@ -1,7 +1,8 @@
-import { type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, ResponseSink } from '../../host/http-exchange.ts';
+import { validateHeaderName, validateHeaderValue } from './node-http.ts';
 
 /** Body bytes held for one response before the guest has to wait. */
 const highWaterBytes = 256 * 1024;

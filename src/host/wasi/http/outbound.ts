@@ -1,12 +1,12 @@
 import { BlockList, isIP, type LookupFunction } from 'node:net';
-import { rootCertificates } from 'node:tls';
-import { Agent, buildConnector } from 'undici';
+import type { Agent } from 'undici';
 import type { Destination } from '../../../app/allowed-hosts-url.ts';
 import type { HeaderList } from '../../http-exchange.ts';
 import type { InstanceScope } from '../../scope.ts';
 import type { BodyChannel, BodyTarget } from './body-channel.ts';
 import { type ErrorCode, HttpFailure } from './error-code.ts';
 import { OutboundExchange } from './outbound-exchange.ts';
+import type { OutboundTransport } from './outbound-transport.ts';
 import { RequestBody } from './request-body.ts';
 import type { RequestTimeouts } from './request-options.ts';
 import type { NameResolver } from './resolver.ts';
@@ -47,6 +47,8 @@ export type OutboundPolicy = {
 export type OutboundOptions = {
   readonly policy: OutboundPolicy;
   readonly resolver: NameResolver;
+  /** Absent for a component that may reach nothing: every request of it is refused before it comes here. */
+  readonly transport?: OutboundTransport;
   /** Certificates (PEM) trusted beside Node's roots. */
   readonly caBundle?: string;
   /** Keep connections for later requests; default true. */
@@ -91,19 +93,26 @@ function bareHost(host: string): string {
 export class OutboundClient {
   readonly policy: OutboundPolicy;
   readonly #options: OutboundOptions;
-  readonly #agent: Agent;
+  readonly #agent: Agent | undefined;
   #requests = 0;
 
   constructor(options: OutboundOptions) {
     this.policy = options.policy;
     this.#options = options;
+    this.#agent = options.transport === undefined ? undefined : this.#createAgent(options, options.transport);
+  }
+
+  #createAgent(
+    options: OutboundOptions,
+    { Agent, buildConnector, rootCertificates }: OutboundTransport,
+  ): Agent {
     const tls = buildConnector({
       timeout: connectorTimeoutMs,
       allowH2: true,
       lookup: this.#lookup,
       ...(options.caBundle === undefined ? {} : { ca: [...rootCertificates, options.caBundle] }),
     });
-    this.#agent = new Agent({
+    return new Agent({
       connections: options.maxConnectionsPerOrigin ?? defaultMaxConnectionsPerOrigin,
       maxOrigins,
       maxHeaderSize: maxResponseHeadBytes,
@@ -123,6 +132,8 @@ export class OutboundClient {
 
   /** Sends a request; the exchange tells what becomes of it. Above `maxRequests` it is `connection-limit-reached`. */
   send(scope: InstanceScope, request: OutboundRequest): OutboundExchange | ErrorCode {
+    const agent = this.#agent;
+    if (agent === undefined) return { tag: 'HTTP-request-denied' };
     if (this.#requests >= (this.#options.maxRequests ?? defaultMaxRequests))
       return { tag: 'connection-limit-reached' };
     this.#requests++;
@@ -146,13 +157,13 @@ export class OutboundClient {
       body,
     };
     // undici takes async iterables although its types do not say so.
-    this.#agent.dispatch(options as Parameters<Agent['dispatch']>[0], exchange);
+    agent.dispatch(options as Parameters<Agent['dispatch']>[0], exchange);
     return exchange;
   }
 
   /** Cuts all connections. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await this.#agent?.destroy();
   }
 
   #isSelf(ip: string, target: { readonly port: string; readonly protocol: string }): boolean {

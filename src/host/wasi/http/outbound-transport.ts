@@ -1,0 +1,15 @@
+import type { Agent, buildConnector } from 'undici';
+
+/** What connections are made with. */
+export type OutboundTransport = {
+  readonly Agent: typeof Agent;
+  readonly buildConnector: typeof buildConnector;
+  /** Certificates Node trusts, PEM. */
+  readonly rootCertificates: readonly string[];
+};
+
+/** Loads the HTTP client. It takes some 8 MB in a worker, so only for components that may reach something. */
+export async function loadOutboundTransport(): Promise<OutboundTransport> {
+  const { Agent, buildConnector } = await import('undici');
+  return { Agent, buildConnector, rootCertificates: process.getBuiltinModule('node:tls').rootCertificates };
+}
