@@ -70,9 +70,11 @@ check: setup ## lint, format, types, import directions, unused code
 bench: setup build samples ## the benchmarks; root
 	@$(NODE) bench/run.ts
 
-conformance: setup build samples ## this project's own CRI tests; root
-	@echo 'conformance: the suites of other projects (critest, Spin conformance) are not run by this version; these are our own CRI tests'
+conformance: setup build samples ## our CRI tests, then every containerd line from 1.6 to 2.4 (built with Go where it is present)
 	@$(NODE) build/test.ts 'test/cri*.test.ts'
+	@$(NODE) test/lines/build.ts
+	@$(NODE) test/lines/run.ts
+	@$(NODE) test/lines/critest.ts
 
 install: build ## install below PREFIX (/usr/local)
 	@$(NODE) build/install.ts install '$(DESTDIR)$(PREFIX)'

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { appFolder } from './apps.ts';
 import type { PrivateContainerd } from './containerd.ts';
 import type { ContainerInput, ContainerStatus } from './cri.ts';
@@ -57,6 +58,12 @@ export function linuxShims(containerd: PrivateContainerd): number[] {
     .processes()
     .filter((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('containerd-shim'))
     .filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('containerd-shim-runc-v2'));
+}
+
+/** The socket of the Linux shim that runs a container, as the container's bundle has it. */
+export function linuxSocket(containerd: PrivateContainerd, id: string): string {
+  const bundle = join(containerd.state, 'io.containerd.runtime.v2.task', 'k8s.io', id);
+  return readFileSync(join(bundle, 'runc-address'), 'utf8').trim().replace('unix://', '');
 }
 
 /** Containers that runc knows in containerd's default place, in the namespace of CRI. */

@@ -1,0 +1,36 @@
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** One release line of containerd, at the patch release it is tested with. */
+export type ContainerdLine = {
+  /** For example `2.3`. */
+  readonly line: string;
+  /** Go module and version, verified by Go's checksum database when it is downloaded. */
+  readonly module: string;
+  readonly version: string;
+};
+
+/** The lines that are built; Debian's 1.6 comes from its package. */
+export const containerdLines: readonly ContainerdLine[] = [
+  { line: '1.7', module: 'github.com/containerd/containerd', version: 'v1.7.35' },
+  { line: '2.0', module: 'github.com/containerd/containerd/v2', version: 'v2.0.14' },
+  { line: '2.2', module: 'github.com/containerd/containerd/v2', version: 'v2.2.9' },
+  { line: '2.3', module: 'github.com/containerd/containerd/v2', version: 'v2.3.7' },
+  { line: '2.4', module: 'github.com/containerd/containerd/v2', version: 'v2.4.2' },
+];
+
+/** The programs of a line: the daemon, its client, and the shim that Linux containers are handed to. */
+export const programs = ['containerd', 'ctr', 'containerd-shim-runc-v2'] as const;
+
+/** `$XDG_CACHE_HOME/spinshim-test/containerd/VERSION/bin`: outside the checkout, kept over builds. */
+export function binFolder({ version }: ContainerdLine): string {
+  const { XDG_CACHE_HOME: given } = process.env;
+  const cache = given === undefined || given === '' ? join(homedir(), '.cache') : given;
+  return join(cache, 'spinshim-test', 'containerd', version, 'bin');
+}
+
+/** True when every program of the line is there; they appear together. */
+export function isBuilt(line: ContainerdLine): boolean {
+  return programs.every((name) => existsSync(join(binFolder(line), name)));
+}

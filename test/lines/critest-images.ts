@@ -1,0 +1,141 @@
+import { execFileSync } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { gzipSync } from 'node:zlib';
+import { pack } from 'tar-stream';
+import {
+  appImage,
+  assembleImage,
+  digestOf,
+  hostArch,
+  indexOf,
+  mediaTypes,
+  type OciImage,
+  pushImage,
+} from '../support/images.ts';
+import type { PrivateRegistry } from '../support/registry.ts';
+import { staticProgram } from '../support/static-program.ts';
+import { helloFiles, helloFolder, pushFolder } from './app-images.ts';
+
+/** Users and groups that the suite's own images have. */
+const passwd =
+  'root:x:0:0:root:/root:/bin/sh\nwww-data:x:1003:1003::/:/bin/sh\ndefault-user:x:1000:1000::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n';
+const group =
+  'root:x:0:\nwww-data:x:1003:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n';
+
+/** Debian's static busybox has no pgrep, which the suite calls. */
+const pgrep = '#!/bin/sh\nexec pidof "$@"\n';
+
+type BusyboxOptions = {
+  readonly user?: string;
+  readonly env?: readonly string[];
+  /** Makes images differ that are to have different ids. */
+  readonly mark?: string;
+  /** A static program that is the entrypoint in place of a shell. */
+  readonly server?: Buffer;
+};
+
+/** An image around a static busybox: the program, a link for each of its applets, and two users. */
+async function busyboxImage(
+  binary: string,
+  { user, env, mark = '', server }: BusyboxOptions = {},
+): Promise<OciImage> {
+  const applets = execFileSync(binary, ['--list'], { encoding: 'utf8' }).trim().split('\n');
+  const archive = pack();
+  const mtime = new Date(0);
+  for (const [name, mode] of [
+    ['bin', 0o755],
+    ['etc', 0o755],
+    ['root', 0o700],
+    ['tmp', 0o1777],
+  ] as const) {
+    archive.entry({ name: `${name}/`, type: 'directory', mode, mtime });
+  }
+  const busybox = await readFile(binary);
+  archive.entry({ name: 'bin/busybox', mode: 0o755, mtime }, busybox);
+  // A file of its own: one spec hides /bin/ls and goes on to run a shell.
+  archive.entry({ name: 'bin/ls', mode: 0o755, mtime }, busybox);
+  archive.entry({ name: 'bin/pgrep', mode: 0o755, mtime }, pgrep);
+  if (server !== undefined) archive.entry({ name: 'server', mode: 0o755, mtime }, server);
+  for (const applet of applets) {
+    if (['busybox', 'ls', 'pgrep'].includes(applet)) continue;
+    archive.entry({ name: `bin/${applet}`, type: 'symlink', linkname: 'busybox', mtime });
+  }
+  archive.entry({ name: 'etc/passwd', mtime }, passwd);
+  archive.entry({ name: 'etc/group', mtime }, group);
+  archive.entry({ name: 'etc/mark', mtime }, mark);
+  archive.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of archive) chunks.push(chunk as Buffer);
+  const tar = Buffer.concat(chunks);
+  const config = {
+    architecture: hostArch,
+    os: 'linux',
+    config: {
+      ...(server === undefined ? { Cmd: ['sh'] } : { Entrypoint: ['/server'] }),
+      Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...(env ?? [])],
+      ...(user !== undefined && { User: user }),
+    },
+    rootfs: { type: 'layers', diff_ids: [digestOf(tar)] },
+  };
+  return assembleImage({
+    configType: mediaTypes.config,
+    config: Buffer.from(JSON.stringify(config)),
+    layers: [{ mediaType: mediaTypes.tarGzip, content: gzipSync(tar, { level: 1 }) }],
+    platform: { os: 'linux', architecture: hostArch },
+  });
+}
+
+/** Where the suite looks for its image for host networking, and the port it expects there. */
+const hostNetworkWeb = `k8s-staging-cri-tools/hostnet-nginx-${hostArch}`;
+const hostNetworkPort = 12003;
+
+/**
+ * Fills a registry with images under the names critest asks for. With `workload` "apps" its default container and its
+ * web server are the hello app, which answers on port 80 and minds no command; with "linux" they are busybox, the
+ * second with a static server. The images its image specs pull are small busybox ones in both cases.
+ */
+export async function pushCritestImages(
+  registry: PrivateRegistry,
+  busybox: string,
+  workload: 'apps' | 'linux',
+): Promise<void> {
+  const push = (image: OciImage, repository: string, tag = 'latest'): Promise<string> =>
+    pushImage(registry, image, repository, tag);
+  const [common, web] = ['e2e-test-images/busybox', 'e2e-test-images/nginx'] as const;
+  if (workload === 'apps') {
+    await pushFolder(registry, 'universal', undefined, `${common}:1.29-2`);
+    await pushFolder(registry, 'universal', undefined, `${web}:1.14-2`);
+    await push(
+      await appImage(helloFolder, {
+        paths: helloFiles,
+        env: [`SPIN_HTTP_LISTEN_ADDR=0.0.0.0:${hostNetworkPort}`],
+      }),
+      hostNetworkWeb,
+    );
+  } else {
+    await push(await busyboxImage(busybox), common, '1.29-2');
+    const server = await staticProgram('http');
+    const image = await busyboxImage(busybox, { server });
+    await push(image, web, '1.14-2');
+    await push(image, 'e2e-test-images/httpd', '2.4.39-4');
+    await push(await busyboxImage(busybox, { server, env: [`PORT=${hostNetworkPort}`] }), hostNetworkWeb);
+  }
+  await push(await busyboxImage(busybox, { mark: 'pause' }), 'pause', '3.9');
+  const own = 'k8s-staging-cri-tools/test-image';
+  for (const [name, user] of [
+    ['user-uid', '1002'],
+    ['user-username', 'www-data'],
+    ['user-uid-group', '1003:1003'],
+    ['user-username-group', 'www-data:www-data'],
+    ['predefined-group', '1000'],
+  ] as const) {
+    await push(await busyboxImage(busybox, { user }), `${own}-${name}`);
+  }
+  for (const name of ['latest', '1', '2', '3']) {
+    await push(indexOf([await busyboxImage(busybox, { mark: name })]), `${own}-${name}`);
+  }
+  for (const tag of ['test', 'all'])
+    await push(await busyboxImage(busybox, { mark: tag }), `${own}-tag`, tag);
+  for (const tag of ['1', '2', '3'])
+    await push(await busyboxImage(busybox, { mark: 'tags' }), `${own}-tags`, tag);
+}
