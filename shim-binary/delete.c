@@ -5,7 +5,10 @@
    gone, so every step passes over what is missing already.
      pids     `<pid> <start time>` a line: start time in clock ticks, field 22 of /proc/<pid>/stat
      mounts   an absolute mount point a line, in the order they were mounted
-     cgroups  an absolute cgroup directory a line, parents first */
+     cgroups  an absolute cgroup directory a line, parents first
+   A Linux container, which another shim runs for us, has two more files of one line each:
+     runc-shim     that shim's absolute path; its own `delete` is run as the last step, and answers in our place
+     runc-address  `unix://` and the path of its socket */
 #include "launcher.h"
 
 #include <errno.h>
@@ -17,8 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,8 +43,8 @@ struct list {
   size_t count;
 };
 
-static const char *const LIST_NAMES[] = {"pids", "mounts", "cgroups"};
-enum { PIDS, MOUNTS, CGROUPS, LIST_COUNT };
+static const char *const LIST_NAMES[] = {"pids", "mounts", "cgroups", "runc-shim", "runc-address"};
+enum { PIDS, MOUNTS, CGROUPS, LINUX_SHIM, LINUX_ADDRESS, LIST_COUNT };
 
 /* Reads whole lines only; false if there is no such file. */
 static bool read_list(int bundle, const char *name, struct list *list) {
@@ -231,6 +236,35 @@ static void print_response(pid_t pid) {
     report("cannot write the answer to stdout: %s", strerror(errno));
 }
 
+/* Removes the socket that the Linux shim left when it was killed. One that answers is another one's. */
+static void remove_socket(const struct list *addresses) {
+  const char prefix[] = "unix:///";
+  struct sockaddr_un socket_address = {.sun_family = AF_UNIX};
+  if (addresses->count == 0 || strncmp(addresses->lines[0], prefix, strlen(prefix)) != 0) return;
+  const char *path = addresses->lines[0] + strlen(prefix) - 1;
+  if (strlen(path) >= sizeof socket_address.sun_path) return;
+  strcpy(socket_address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  bool refused = connect(fd, (const struct sockaddr *)&socket_address, sizeof socket_address) < 0 && errno == ECONNREFUSED;
+  close(fd);
+  if (refused && unlink(path) < 0 && errno != ENOENT) report("cannot remove socket \"%s\": %s", path, strerror(errno));
+}
+
+/* Becomes the Linux shim's `delete`, called as we were. Returns if that cannot be. */
+static void become_linux_shim(const struct list *shim, const struct call *call, const char *bundle, int directory) {
+  if (shim->count == 0) return;
+  const char *program = shim->lines[0];
+  const char *argv[] = {program,        "-namespace",         call->namespace_name, "-address",
+                        call->address,  "-publish-binary",    call->publish_binary, "-id",
+                        call->id,       "-bundle",            bundle,               call->debug ? "-debug" : "delete",
+                        call->debug ? "delete" : NULL, NULL};
+  signal(SIGPIPE, SIG_DFL);
+  errno = EINVAL;
+  if (*program == '/' && fchdir(directory) == 0) execve(program, (char *const *)argv, environ);
+  report("cannot run \"%.1024s\" delete: %s; what it ran may be left", program, strerror(errno));
+}
+
 int delete_verb(const struct call *call) {
   static struct list lists[LIST_COUNT];
   const char *bundle = *call->bundle != '\0' ? call->bundle : ".";
@@ -253,6 +287,8 @@ int delete_verb(const struct call *call) {
   }
   remove_cgroups(&lists[CGROUPS]);
   for (int i = 0; i < LIST_COUNT; i++) unlinkat(directory, LIST_NAMES[i], 0);
+  remove_socket(&lists[LINUX_ADDRESS]);
+  become_linux_shim(&lists[LINUX_SHIM], call, bundle, directory);
   print_response(pid);
   return 0;
 }

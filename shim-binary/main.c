@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,6 +77,9 @@ void nap_ms(long ms) {
 void reset_signals(void) {
   struct sigaction standard = {.sa_handler = SIG_DFL};
   for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+  /* The C library keeps 32 and 33 for itself and refuses them; what was inherited is the kernel's to reset. */
+  const unsigned long kernel_standard[4] = {0};
+  for (int number = 32; number <= 33; number++) syscall(SYS_rt_sigaction, number, kernel_standard, NULL, 8);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);

@@ -1,4 +1,4 @@
-import { dlopen, getInt32 } from 'node:ffi';
+import { dlopen, getInt32, getRawPointer } from 'node:ffi';
 import { endianness } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { ShimError } from './error.ts';
@@ -220,6 +220,34 @@ export function listenTcp(
       { cause: error },
     );
   }
+}
+
+/**
+ * Lets a listening socket take no new connection, while handshakes that have begun complete and wait to be accepted:
+ * accepting them all and closing the socket then resets nobody. A classic BPF filter drops what has the SYN flag set;
+ * those clients try again a second later and are refused.
+ */
+export function refuseNewConnections(fd: number): void {
+  const [solSocket, attachFilter] = [1, 26];
+  const [flagsOffset, synFlag] = [13, 0x02];
+  // Load the flags byte of the TCP header; with SYN go on to "drop", else skip it to "take all".
+  const program: readonly (readonly [code: number, jumpTrue: number, jumpFalse: number, value: number])[] = [
+    [0x30, 0, 0, flagsOffset],
+    [0x45, 0, 1, synFlag],
+    [0x06, 0, 0, 0],
+    [0x06, 0, 0, 0xffffffff],
+  ];
+  const instructions = Buffer.alloc(8 * program.length);
+  program.forEach(([code, jumpTrue, jumpFalse, value], index) => {
+    instructions.writeUInt16LE(code, 8 * index);
+    instructions.writeUInt8(jumpTrue, 8 * index + 2);
+    instructions.writeUInt8(jumpFalse, 8 * index + 3);
+    instructions.writeUInt32LE(value, 8 * index + 4);
+  });
+  const descriptor = Buffer.alloc(16);
+  descriptor.writeUInt16LE(program.length, 0);
+  descriptor.writeBigUInt64LE(getRawPointer(instructions), 8);
+  check(libc.setsockopt(fd, solSocket, attachFilter, descriptor, 16), `filtering descriptor ${fd}`);
 }
 
 /** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, type StdioOptions, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
@@ -672,6 +673,47 @@ describe('delete', { concurrency: 4 }, () => {
     for (const ended of all) assert.equal(ended.code, 0);
     assertResponse(all.find((ended) => decode(ended.out).get(1) === pid) ?? nothing, pid);
     assert.ok(hasEnded(pid) && !isMounted(rootfs));
+  });
+
+  test("a Linux container is left to its own shim's delete, after that shim was ended", async (t) => {
+    const node = new Node(t);
+    const bundle = node.bundle();
+    const shim = sleeper(t);
+    const [program, socket] = [join(node.dir, 'linux-shim'), join(node.dir, 'linux.sock')];
+    writeFileSync(program, '#!/bin/sh\npwd\necho "$@"\n', { mode: 0o755 });
+    // A socket without anybody behind it is what a killed shim leaves.
+    const child = `require('node:net').createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    await new Promise((resolve) => spawn(process.execPath, ['-e', child]).on('exit', resolve));
+    assert.ok(existsSync(socket));
+    writeFileSync(join(bundle, 'pids'), shim.line);
+    writeFileSync(join(bundle, 'runc-shim'), `${program}\n`);
+    writeFileSync(join(bundle, 'runc-address'), `unix://${socket}\n`);
+    const ended = await node.delete(bundle, node.dir);
+    assert.deepEqual([ended.code, ended.err], [0, '']);
+    const flags = `-namespace k8s.io -address ${address} -publish-binary  -id c1 -bundle ${bundle} delete`;
+    assert.equal(ended.out.toString(), `${bundle}\n${flags}\n`);
+    assert.ok(hasEnded(shim.pid));
+    assert.ok(!existsSync(socket));
+    assert.deepEqual(readdirSync(bundle), []);
+    assert.deepEqual(await node.delete(bundle), nothing);
+  });
+
+  test('a Linux shim that cannot be run is reported, and the rest cleaned up; a socket that answers stays', async (t) => {
+    const node = new Node(t);
+    const bundle = node.bundle();
+    const { pid, line } = sleeper(t);
+    const socket = join(node.dir, 'live.sock');
+    const server = createServer().listen(socket);
+    t.after(() => server.close());
+    await once(server, 'listening');
+    writeFileSync(join(bundle, 'pids'), line);
+    writeFileSync(join(bundle, 'runc-shim'), 'relative/path\n');
+    writeFileSync(join(bundle, 'runc-address'), `unix://${socket}\n`);
+    const ended = await node.delete(bundle);
+    assert.match(ended.err, /cannot run "relative\/path" delete/);
+    assertResponse({ ...ended, err: '' }, pid);
+    assert.ok(existsSync(socket));
+    assert.deepEqual(readdirSync(bundle), []);
   });
 
   test('a list that is no regular file is not waited for', async (t) => {

@@ -14,17 +14,18 @@ const forwardTimeoutMs = 5_000;
 const maxAttempts = 5;
 const retryPauseMs = 1_000;
 
-type ForwardRequest = {
-  readonly envelope: {
-    readonly timestamp: Timestamp;
-    readonly namespace: string;
-    readonly topic: string;
-    readonly event: AnyMessage;
-  };
+/** An event on its way; what a stranger leaves out is `null`. */
+export type EventEnvelope = {
+  readonly timestamp: Timestamp | null;
+  readonly namespace: string;
+  readonly topic: string;
+  readonly event: AnyMessage | null;
 };
 
+type ForwardRequest = { readonly envelope: EventEnvelope | null };
+
 export const eventsServiceName = 'containerd.services.events.ttrpc.v1.Events';
-const forwardCodec = new ProtoFile('events_ttrpc.proto').method<ForwardRequest, Empty>(
+export const forwardCodec = new ProtoFile('events_ttrpc.proto').method<ForwardRequest, Empty>(
   eventsServiceName,
   'Forward',
 );
@@ -50,7 +51,7 @@ export class EventPublisher {
   readonly #log: Logger;
   readonly #maxQueued: number;
   readonly #retryPauseMs: number;
-  readonly #queue: ForwardRequest[] = [];
+  readonly #queue: EventEnvelope[] = [];
   #client: TtrpcClient | undefined;
   #sending: Promise<void> | undefined;
 
@@ -64,12 +65,16 @@ export class EventPublisher {
 
   /** Queues an event. Never throws, never waits. */
   publish(topic: string, event: AnyMessage): void {
+    this.forward({ timestamp: toTimestamp(new Date()), namespace: this.#namespace, topic, event });
+  }
+
+  /** Queues an event of another shim's. Never throws, never waits. */
+  forward(envelope: EventEnvelope): void {
     if (this.#queue.length >= this.#maxQueued) {
-      this.#log.error({ topic }, 'event dropped: too many wait for containerd');
+      this.#log.error({ topic: envelope.topic }, 'event dropped: too many wait for containerd');
       return;
     }
-    const timestamp = toTimestamp(new Date());
-    this.#queue.push({ envelope: { timestamp, namespace: this.#namespace, topic, event } });
+    this.#queue.push(envelope);
     this.#sending ??= this.#sendAll();
   }
 
@@ -91,11 +96,11 @@ export class EventPublisher {
     this.#sending = undefined;
   }
 
-  async #deliver(request: ForwardRequest): Promise<void> {
-    const { topic } = request.envelope;
+  async #deliver(envelope: EventEnvelope): Promise<void> {
+    const { topic } = envelope;
     for (let attempt = 1; attempt <= maxAttempts; attempt++) {
       try {
-        await this.#forward(request);
+        await this.#send(envelope);
         return;
       } catch (error) {
         this.#log.warn({ topic, attempt, err: error }, 'event not delivered to containerd');
@@ -106,12 +111,18 @@ export class EventPublisher {
   }
 
   /** One try; a connection that broke since the last event is replaced first, without counting as a failure. */
-  async #forward(request: ForwardRequest): Promise<void> {
+  async #send(envelope: EventEnvelope): Promise<void> {
     if (this.#client === undefined || this.#client.closed) {
       this.#client = await TtrpcClient.connect(this.#address, { connectTimeoutMs: forwardTimeoutMs });
     }
-    await this.#client.call(eventsServiceName, 'Forward', forwardCodec, request, {
-      timeoutMs: forwardTimeoutMs,
-    });
+    await this.#client.call(
+      eventsServiceName,
+      'Forward',
+      forwardCodec,
+      { envelope },
+      {
+        timeoutMs: forwardTimeoutMs,
+      },
+    );
   }
 }

@@ -48,7 +48,7 @@ export type CreateRequest = {
   readonly stderr: string;
   readonly checkpoint: string;
   readonly parentCheckpoint: string;
-  readonly options: unknown;
+  readonly options: AnyMessage | null;
 };
 
 export type PidResponse = { readonly pid: number };

@@ -19,9 +19,11 @@ type RuntimeOptionsMessage = {
   readonly configPath: string;
   readonly configBody: Uint8Array;
 };
-type BootstrapParams = {
+/** What containerd 2.3 and later write to the standard input of `start`; the rest of its fields are kept as they come. */
+export type BootstrapParams = {
   readonly instanceId: string;
   readonly namespace: string;
+  readonly containerdTtrpcAddress: string;
   readonly extensions: readonly { readonly value: AnyMessage | null }[];
 };
 
@@ -29,10 +31,10 @@ const optionsCodec = new ProtoFile('runtime_options.proto').message<RuntimeOptio
   'runtimeoptions.v1.Options',
 );
 const bootstrapFile = new ProtoFile('bootstrap.proto');
-const bootstrapCodec = bootstrapFile.message<BootstrapParams>(
+export const bootstrapCodec = bootstrapFile.message<BootstrapParams>(
   'containerd.runtime.bootstrap.v1.BootstrapParams',
 );
-const anyCodec = bootstrapFile.message<AnyMessage>('google.protobuf.Any');
+export const anyCodec = bootstrapFile.message<AnyMessage>('google.protobuf.Any');
 
 /** Type names under which our options travel; with and without a prefix. */
 const optionsTypeName = 'runtimeoptions.v1.Options';
@@ -57,12 +59,20 @@ export function parseRuntimeOptions(bytes: Buffer, id: string, namespace: string
   };
 }
 
-function findOptions(bytes: Buffer, id: string, namespace: string): AnyMessage | undefined {
+/** Reads standard input of `start` as BootstrapParams; undefined if it is something else. */
+export function parseBootstrapParams(
+  bytes: Buffer,
+  id: string,
+  namespace: string,
+): BootstrapParams | undefined {
   const bootstrap = attempt(() => bootstrapCodec.deserialize(bytes));
-  const candidates =
-    bootstrap !== undefined && bootstrap.instanceId === id && bootstrap.namespace === namespace
-      ? bootstrap.extensions.map((extension) => extension.value)
-      : [attempt(() => anyCodec.deserialize(bytes)) ?? null];
+  return bootstrap?.instanceId === id && bootstrap.namespace === namespace ? bootstrap : undefined;
+}
+
+function findOptions(bytes: Buffer, id: string, namespace: string): AnyMessage | undefined {
+  const candidates = parseBootstrapParams(bytes, id, namespace)?.extensions.map(
+    (extension) => extension.value,
+  ) ?? [attempt(() => anyCodec.deserialize(bytes)) ?? null];
   for (const any of candidates) {
     if (any !== null && any.type_url.slice(any.type_url.lastIndexOf('/') + 1) === optionsTypeName) return any;
   }

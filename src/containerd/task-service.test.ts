@@ -12,6 +12,8 @@ import { StatusCode } from '../ttrpc/status.ts';
 import { AppMemo } from '../workload/app-memo.ts';
 import { EnginePool } from '../workload/engine-pool.ts';
 import { WorkloadFactory } from '../workload/workload-factory.ts';
+import { LinuxEvents } from './linux-events.ts';
+import { LinuxTasks } from './linux-tasks.ts';
 import { bindTaskService, type TaskHandlers, taskProto, taskServiceNames, taskStatus } from './messages.ts';
 import { TaskService } from './task-service.ts';
 import { TaskTable } from './task-table.ts';
@@ -43,12 +45,23 @@ before(async () => {
     pool,
     memo: new AppMemo(join(folder, 'store'), 'test'),
     imageOf: () => Promise.reject(new ShimError('not-found', 'no such image')),
+    isSpinImage: async () => false,
     log: hub.logger,
   };
   const service = new TaskService({
     namespace: 'test',
     table,
     factory: new WorkloadFactory(runtime, join(root, 'dist/bin/containerd-shim-spin-v2')),
+    linux: new LinuxTasks(
+      {
+        address: runtime.address,
+        ttrpcAddress: `${runtime.address}.ttrpc`,
+        namespace: 'test',
+        publishBinary: '',
+        debug: false,
+      },
+      new LinuxEvents(() => {}),
+    ),
     log: hub.logger,
     publish: (topic) => published.push(topic),
     taskLog: { open: () => {}, close: () => {} },
@@ -73,10 +86,13 @@ beforeEach(() => {
   writeConfig({ 'io.kubernetes.cri.container-type': 'sandbox' });
 });
 
-function writeConfig(annotations: Readonly<Record<string, string>>): void {
+function writeConfig(annotations: Readonly<Record<string, string>>, init: object = {}): void {
   const namespaces = ['pid', 'ipc', 'uts', 'network'].map((type) => ({ type }));
   const linux = { cgroupsPath: `/spinshim-unit-${process.pid}/${id}`, namespaces };
-  writeFileSync(join(bundle, 'config.json'), JSON.stringify({ hostname: 'pod', annotations, linux }));
+  writeFileSync(
+    join(bundle, 'config.json'),
+    JSON.stringify({ hostname: 'pod', annotations, linux, process: init }),
+  );
 }
 
 after(() => {
@@ -226,6 +242,19 @@ test('creations that cannot be are refused with the reason and leave nothing', a
   await fails(create(), StatusCode.InvalidArgument, /not JSON/);
   assert.deepEqual(published, []);
   assert.equal(table.size, 0);
+});
+
+test('a Linux container on a node without a shim for it is told so, and nothing is left', async () => {
+  writeConfig({}, { args: ['/init'], env: [] });
+  mkdirSync(join(bundle, 'rootfs'));
+  writeFileSync(join(bundle, 'rootfs', 'init'), '#!/bin/sh\n', { mode: 0o755 });
+  process.env.SPINSHIM_LINUX_SHIM = '/nowhere/shim';
+  const stderr = join(folder, `${id}.log`);
+  await fails(create({ stderr: `file://${stderr}` }), StatusCode.NotFound, /not at "\/nowhere\/shim"/);
+  delete process.env.SPINSHIM_LINUX_SHIM;
+  assert.match(execFileSync('cat', [stderr], { encoding: 'utf8' }), /^this is a Linux container/);
+  assert.deepEqual([published, table.size], [[], 0]);
+  assert.deepEqual(readdirSync(bundle).sort(), ['config.json', 'rootfs']);
 });
 
 test('a Spin container without an image fails with the reason in its log and no event', async () => {

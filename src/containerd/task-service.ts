@@ -5,10 +5,12 @@ import type { CallContext } from '../ttrpc/service.ts';
 import { type Bundle, readBundle, readBundleFile } from '../workload/bundle.ts';
 import { roleOf } from '../workload/sandbox-registry.ts';
 import { parseResources } from '../workload/spec.ts';
-import { TaskStdio } from '../workload/stdio.ts';
+import { type StdioPaths, TaskStdio } from '../workload/stdio.ts';
 import { Task, type TaskObserver } from '../workload/task.ts';
 import type { TaskExit } from '../workload/task-state.ts';
-import type { WorkloadFactory } from '../workload/workload-factory.ts';
+import type { Placement, WorkloadFactory } from '../workload/workload-factory.ts';
+import type { LinuxTask } from './linux-task.ts';
+import type { LinuxCreation, LinuxTasks } from './linux-tasks.ts';
 import {
   type CreateRequest,
   type DeleteResponse,
@@ -27,7 +29,7 @@ import {
 import { encodeMetrics } from './metrics.ts';
 import { maxOptionsBytes, parseRuntimeOptions } from './options.ts';
 import { encodeTaskEvent, type TaskEvents } from './task-events.ts';
-import type { TaskTable } from './task-table.ts';
+import type { AnyTask, TaskTable } from './task-table.ts';
 
 /** Task ids as containerd makes them: no path, no more than a file name holds. */
 const maxIdBytes = 255;
@@ -36,6 +38,7 @@ export type TaskServiceOptions = {
   readonly namespace: string;
   readonly table: TaskTable;
   readonly factory: WorkloadFactory;
+  readonly linux: LinuxTasks;
   readonly log: Logger;
   /** Tells containerd. Must keep the order of the calls. */
   readonly publish: (topic: string, event: ReturnType<typeof encodeTaskEvent>['event']) => void;
@@ -56,12 +59,6 @@ export class TaskService implements TaskHandlers {
   readonly Create = async (request: CreateRequest, context: CallContext): Promise<PidResponse> => {
     const { id } = request;
     checkId(id);
-    if (request.terminal) {
-      throw new ShimError('invalid-argument', `task "${id}" asks for a terminal: Spin containers have none`);
-    }
-    if (request.checkpoint !== '') {
-      throw new ShimError('unimplemented', `task "${id}" is to be restored: checkpoints are not supported`);
-    }
     this.#options.taskLog.open(id, join(request.bundle, 'log'));
     try {
       const task = await this.#table.create(id, context.signal, (signal, keep) =>
@@ -117,12 +114,9 @@ export class TaskService implements TaskHandlers {
     const exit = await task.delete();
     // Two deletions at once end together; only the first of them speaks.
     if (this.#table.find(id) === task) {
-      this.#table.delete(id);
-      this.#options.factory.deleted(id);
       const { exitStatus, exitedAt } = exitEventFields(exit);
       this.#publish('TaskDelete', { containerId: id, id, pid: task.pid, exitStatus, exitedAt });
-      this.#options.log.info({ instance: id }, 'task deleted');
-      this.#options.taskLog.close(id);
+      this.#forget(id);
     }
     return { pid: task.pid, ...exitFields(exit) };
   };
@@ -185,44 +179,109 @@ export class TaskService implements TaskHandlers {
   /** containerd says this after every task; the host has others and ends by itself when it is idle. */
   readonly Shutdown: TaskHandlers['Shutdown'] = async () => ({});
 
-  async #create(request: CreateRequest, signal: AbortSignal, keep: (task: Task) => void): Promise<Task> {
-    const { id, rootfs } = request;
+  async #create(
+    request: CreateRequest,
+    signal: AbortSignal,
+    keep: (task: AnyTask) => void,
+  ): Promise<AnyTask> {
+    const { id, rootfs, stdin, stdout, stderr } = request;
     const { factory, log } = this.#options;
-    const stdioPaths = { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
-    const stdio = await TaskStdio.open(stdioPaths);
+    const stdioPaths = { stdin, stdout, stderr };
     let bundle: Bundle;
+    let startBytes: Buffer;
+    let placement: Placement;
     try {
       bundle = await readBundle(request.bundle);
-      await this.#readOptions(request);
+      startBytes = await this.#readOptions(request);
+      // Before the streams are opened: whoever opens a FIFO and closes it again ends the client's copying.
+      placement = await factory.place({ id, bundle, rootMounts: rootfs });
     } catch (error) {
-      stdio.writeReason(ShimError.from(error).message);
-      void stdio.close();
+      await tellReason(stdioPaths, error);
       throw error;
     }
     const role = roleOf(bundle.spec);
     const pod = role.kind === 'sandbox' ? id : role.sandboxId;
     const taskLog = log.child({ instance: id, ...(pod === undefined ? {} : { pod }) });
-    taskLog.debug({ kind: role.kind }, 'creating task');
-    const workload = factory.make({ id, bundle, rootMounts: rootfs, stdio, signal });
-    const observer = this.#observer(request, taskLog, (task) => {
+    taskLog.debug({ role: role.kind, placement: placement.kind }, 'creating task');
+    const onCreated = (task: AnyTask): void => {
       keep(task);
       factory.created(id, bundle, task.pid);
+    };
+    if (placement.kind === 'linux') {
+      const task = await this.#createLinux({ request, bundle, startBytes, log: taskLog, signal }).catch(
+        async (error: unknown) => {
+          await tellReason(stdioPaths, error);
+          throw error;
+        },
+      );
+      if (signal.aborted) {
+        await task.abandon();
+        throw givenUp(id);
+      }
+      onCreated(task);
+      taskLog.info({ pid: task.pid }, 'Linux container created');
+      return task;
+    }
+    const stdio = await this.#openStdio(request, stdioPaths).catch(async (error: unknown) => {
+      await placement.release();
+      throw error;
     });
+    const workload = placement.make(stdio, signal);
+    const observer = this.#observer(request, taskLog, onCreated);
     const task = await Task.create({ id, bundle: bundle.path, stdioPaths, stdio, workload, observer });
     if (signal.aborted) {
       // The caller is gone and takes it for failed: nobody would ever delete it.
       await this.Delete({ id, execId: '' });
-      throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
+      throw givenUp(id);
     }
     return task;
   }
 
-  /** Nothing of the options changes a task yet; reading them here says early what the node's operator got wrong. */
-  async #readOptions({ id, bundle }: CreateRequest): Promise<void> {
+  /** The streams of a container of ours, which has neither a terminal nor checkpoints. */
+  async #openStdio({ id, terminal, checkpoint }: CreateRequest, paths: StdioPaths): Promise<TaskStdio> {
+    if (terminal) {
+      throw new ShimError('invalid-argument', `task "${id}" asks for a terminal: Spin containers have none`);
+    }
+    if (checkpoint !== '') {
+      throw new ShimError('unimplemented', `task "${id}" is to be restored: checkpoints are not supported`);
+    }
+    return TaskStdio.open(paths);
+  }
+
+  #createLinux(creation: Omit<LinuxCreation, 'onLost' | 'onDeleted'>): Promise<LinuxTask> {
+    const { id: containerId } = creation.request;
+    const event = ({ pid }: LinuxTask, exit: ExitResponse): TaskEvents['TaskExit'] => ({
+      containerId,
+      id: containerId,
+      pid,
+      exitStatus: exit.exitStatus,
+      exitedAt: exit.exitedAt ?? toTimestamp(new Date()),
+    });
+    return this.#options.linux.create({
+      ...creation,
+      onLost: (task, exit) => this.#publish('TaskExit', event(task, exit)),
+      onDeleted: (task, exit, published) => {
+        if (!published) this.#publish('TaskDelete', event(task, exit));
+        this.#forget(containerId);
+      },
+    });
+  }
+
+  /** A task is gone from everywhere. */
+  #forget(id: string): void {
+    this.#table.delete(id);
+    this.#options.factory.deleted(id);
+    this.#options.log.info({ instance: id }, 'task deleted');
+    this.#options.taskLog.close(id);
+  }
+
+  /** What containerd wrote to the standard input of `start`: its options for our runtime. */
+  async #readOptions({ id, bundle }: CreateRequest): Promise<Buffer> {
     const bytes = await readBundleFile(bundle, 'options.pb', maxOptionsBytes);
-    if (bytes === undefined) return;
+    if (bytes === undefined) return Buffer.alloc(0);
     const { configPath, systemdCgroup } = parseRuntimeOptions(bytes, id, this.#options.namespace);
     this.#options.log.debug({ instance: id, configPath, systemdCgroup }, 'runtime options');
+    return bytes;
   }
 
   #observer(request: CreateRequest, log: Logger, onCreated: (task: Task) => void): TaskObserver {
@@ -262,6 +321,17 @@ export class TaskService implements TaskHandlers {
     if (execId !== '') throw new ShimError('not-found', `task "${id}" has no process "${execId}"`);
     return task;
   }
+}
+
+function givenUp(id: string): ShimError {
+  return new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
+}
+
+/** Writes why a container could not be created into its standard error, as far as it has one. */
+async function tellReason(paths: StdioPaths, error: unknown): Promise<void> {
+  const stdio = await TaskStdio.open(paths).catch(() => undefined);
+  stdio?.writeReason(ShimError.from(error).message);
+  void stdio?.close();
 }
 
 function exitFields(exit: TaskExit | undefined): ExitResponse {

@@ -1,9 +1,13 @@
 import { ShimError } from '../error.ts';
 import type { Task } from '../workload/task.ts';
+import { LinuxTask } from './linux-task.ts';
+
+/** A task of ours, or one that another shim runs behind our address. */
+export type AnyTask = Task | LinuxTask;
 
 /** The tasks of a host. An id is taken from the moment its creation begins. */
 export class TaskTable {
-  readonly #tasks = new Map<string, Task>();
+  readonly #tasks = new Map<string, AnyTask>();
   /** Ids in creation → how to give that up. */
   readonly #creating = new Map<string, AbortController>();
   readonly #onEmpty: () => void;
@@ -18,14 +22,22 @@ export class TaskTable {
     return this.#tasks.size + this.#creating.size;
   }
 
+  /** A task of ours. Throws `not-found`. */
   get(id: string): Task {
     const task = this.#tasks.get(id);
-    if (task === undefined) throw new ShimError('not-found', `task "${id}" is not known here`);
+    if (task === undefined || task instanceof LinuxTask) {
+      throw new ShimError('not-found', `task "${id}" is not known here`);
+    }
     return task;
   }
 
-  find(id: string): Task | undefined {
+  find(id: string): AnyTask | undefined {
     return this.#tasks.get(id);
+  }
+
+  findLinux(id: string): LinuxTask | undefined {
+    const task = this.#tasks.get(id);
+    return task instanceof LinuxTask ? task : undefined;
   }
 
   /**
@@ -35,8 +47,8 @@ export class TaskTable {
   async create(
     id: string,
     caller: AbortSignal,
-    run: (signal: AbortSignal, keep: (task: Task) => void) => Promise<Task>,
-  ): Promise<Task> {
+    run: (signal: AbortSignal, keep: (task: AnyTask) => void) => Promise<AnyTask>,
+  ): Promise<AnyTask> {
     if (this.#tasks.has(id) || this.#creating.has(id)) {
       throw new ShimError('already-exists', `task "${id}" exists already`);
     }

@@ -8,6 +8,7 @@ import {
   enterNetworkNamespace,
   listenTcp,
   newNetworkNamespace,
+  refuseNewConnections,
   setNoNewPrivileges,
 } from '../linux.ts';
 import { type CompiledComponent, compileCoreModules } from './core-modules.ts';
@@ -181,7 +182,10 @@ export class EngineServer {
       );
       process.exit(0);
     }, timeoutMs).unref();
-    if (claimed.listenFd !== undefined) closeSync(claimed.listenFd);
+    if (claimed.listenFd !== undefined) {
+      refuseNewConnections(claimed.listenFd);
+      closeSync(claimed.listenFd);
+    }
     claimed.worker.on('exit', () => process.exit(0));
     const drain: WorkerRequest = { type: 'drain' };
     claimed.worker.postMessage(drain);

@@ -2,10 +2,15 @@ import { closeSync, existsSync, mkdirSync, rmSync, writeFileSync, writeSync } fr
 import { basename, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { imageOfContainer } from '../containerd/containers.ts';
-import { EventPublisher } from '../containerd/events.ts';
+import { ContainerdBlobs } from '../containerd/content-store.ts';
+import { EventPublisher, eventsServiceName } from '../containerd/events.ts';
 import { GrpcConnection } from '../containerd/grpc.ts';
 import { defaultIdleSeconds, HostIdle } from '../containerd/host-idle.ts';
+import { LinuxEvents } from '../containerd/linux-events.ts';
+import { relayLinuxTasks } from '../containerd/linux-relay.ts';
+import { LinuxTasks } from '../containerd/linux-tasks.ts';
 import { bindTaskService, taskServiceNames } from '../containerd/messages.ts';
+import { SpinImages } from '../containerd/spin-image.ts';
 import { TaskService } from '../containerd/task-service.ts';
 import { TaskTable } from '../containerd/task-table.ts';
 import { findInstallation } from '../engine/installation.ts';
@@ -17,6 +22,8 @@ import { TtrpcServer } from '../ttrpc/server.ts';
 import { TtrpcError } from '../ttrpc/status.ts';
 import { AppMemo } from '../workload/app-memo.ts';
 import { defaultWarmEngines, EnginePool, maxWarmEngines } from '../workload/engine-pool.ts';
+import type { ImageOf } from '../workload/image-of.ts';
+import type { ContainerdSite } from '../workload/linux-shim.ts';
 import { WorkloadFactory } from '../workload/workload-factory.ts';
 
 /**
@@ -43,7 +50,7 @@ function readHandover(): Handover {
   };
 }
 
-function readArguments(): { address: string; namespace: string; ttrpcAddress: string; debug: boolean } {
+function readArguments(): ContainerdSite {
   // containerd's flags have one dash, Node's parser knows two.
   const args = process.argv.slice(2).map((arg) => (/^-[a-z]/.test(arg) ? `-${arg}` : arg));
   const { values } = parseArgs({
@@ -63,7 +70,13 @@ function readArguments(): { address: string; namespace: string; ttrpcAddress: st
       'the host needs -address and -namespace; the launcher gives both',
     );
   }
-  return { address, namespace, ttrpcAddress: values['ttrpc-address'] ?? `${address}.ttrpc`, debug };
+  return {
+    address,
+    namespace,
+    ttrpcAddress: values['ttrpc-address'] ?? `${address}.ttrpc`,
+    publishBinary: values['publish-binary'] ?? '',
+    debug,
+  };
 }
 
 /** A whole number of the environment, in bounds; else the default. */
@@ -103,7 +116,8 @@ function toStatus(thrown: unknown): { readonly code: number; readonly message: s
 }
 
 async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
-  const { address, namespace, ttrpcAddress, debug } = readArguments();
+  const site = readArguments();
+  const { address, namespace, ttrpcAddress, debug } = site;
   const runDir = socket === undefined ? '/run/spinshim' : dirname(socket);
   const name = socket === undefined ? `host-${process.pid}` : basename(socket);
   const storeDir = process.env.SPINSHIM_STATE_DIR ?? '/var/lib/spinshim';
@@ -126,6 +140,9 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
   const launcher = findLauncher();
   const grpc = new GrpcConnection(address, namespace);
   const events = new EventPublisher({ address: ttrpcAddress, namespace, log });
+  const imageOf: ImageOf = (id) => imageOfContainer(grpc, id);
+  const spinImages = new SpinImages(new ContainerdBlobs(address, namespace), imageOf);
+  const linuxEvents = new LinuxEvents((envelope) => events.forward(envelope));
   const pool = new EnginePool(warmEngines, log);
   const pidFile = join(runDir, `${name}.pid`);
 
@@ -149,11 +166,13 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
         storeDir,
         pool,
         memo: new AppMemo(storeDir, findInstallation().version),
-        imageOf: (id) => imageOfContainer(grpc, id),
+        imageOf,
+        isSpinImage: (id) => spinImages.isSpin(id),
         log,
       },
       launcher,
     ),
+    linux: new LinuxTasks({ ...site, ttrpcAddress: socket ?? ttrpcAddress }, linuxEvents),
     log,
     publish: (topic, event) => events.publish(topic, event),
     taskLog: {
@@ -179,8 +198,9 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
     },
     onError: (error, where) => log.warn({ err: error, where }, 'ttrpc'),
   });
-  const methods = bindTaskService(service);
+  const methods = relayLinuxTasks(bindTaskService(service), (id) => table.findLinux(id));
   for (const serviceName of taskServiceNames) server.register(serviceName, methods);
+  server.register(eventsServiceName, linuxEvents.methods);
   await server.listenFd(listenFd);
 
   const onSignal = (signal: NodeJS.Signals): void => {

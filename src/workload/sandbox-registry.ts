@@ -5,16 +5,24 @@ import type { Spec } from './spec.ts';
 const containerTypeAnnotation = 'io.kubernetes.cri.container-type';
 const sandboxIdAnnotation = 'io.kubernetes.cri.sandbox-id';
 
+/** With the value `runc` it has the pod's sandbox run from its image, as on any node, in place of our own. */
+const sandboxAnnotation = 'spin.shim/sandbox';
+
 /** What a container is for. */
 export type ContainerRole =
   | { readonly kind: 'sandbox' }
   /** `sandboxId` is undefined outside of a pod, as under ctr. */
-  | { readonly kind: 'spin'; readonly sandboxId: string | undefined };
+  | { readonly kind: 'container'; readonly sandboxId: string | undefined };
 
 /** Reads the role from the annotations. */
 export function roleOf(spec: Spec): ContainerRole {
   if (spec.annotations.get(containerTypeAnnotation) === 'sandbox') return { kind: 'sandbox' };
-  return { kind: 'spin', sandboxId: spec.annotations.get(sandboxIdAnnotation) };
+  return { kind: 'container', sandboxId: spec.annotations.get(sandboxIdAnnotation) };
+}
+
+/** Whether a sandbox is beyond our own: one with a user namespace, or that its pod wants run from its image. */
+export function needsLinuxSandbox({ annotations, namespaces }: Spec): boolean {
+  return annotations.get(sandboxAnnotation) === 'runc' || namespaces.some(({ type }) => type === 'user');
 }
 
 /** The network namespace a specification asks for: joined by path, a new one, or the node's. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pauseArguments } from './sandbox.ts';
-import { networkOf, roleOf, SandboxRegistry } from './sandbox-registry.ts';
+import { needsLinuxSandbox, networkOf, roleOf, SandboxRegistry } from './sandbox-registry.ts';
 import { parseSpec, type Spec } from './spec.ts';
 
 function specWith(namespaces: readonly object[], more: object = {}): Spec {
@@ -51,10 +51,10 @@ test('the annotations tell a sandbox from a container', () => {
   const annotated = (annotations: object): Spec => specWith([], { annotations });
   assert.deepEqual(roleOf(annotated({ 'io.kubernetes.cri.container-type': 'sandbox' })), { kind: 'sandbox' });
   assert.deepEqual(roleOf(annotated({ 'io.kubernetes.cri.sandbox-id': 'p' })), {
-    kind: 'spin',
+    kind: 'container',
     sandboxId: 'p',
   });
-  assert.deepEqual(roleOf(annotated({})), { kind: 'spin', sandboxId: undefined });
+  assert.deepEqual(roleOf(annotated({})), { kind: 'container', sandboxId: undefined });
 });
 
 test('a container is in the network of its pod, else in that of its specification', () => {
@@ -69,4 +69,11 @@ test('a container is in the network of its pod, else in that of its specificatio
   registry.delete('cni');
   assert.deepEqual(registry.networkFor(container, 'cni'), { kind: 'path', path: '/proc/7/ns/net' });
   assert.deepEqual(networkOf(specWith([{ type: 'network' }])), { kind: 'new' });
+});
+
+test('a sandbox is run from its image where ours cannot serve, and where the pod says so', () => {
+  assert.equal(needsLinuxSandbox(specWith([{ type: 'pid' }])), false);
+  assert.equal(needsLinuxSandbox(specWith([{ type: 'user' }])), true);
+  assert.equal(needsLinuxSandbox(specWith([], { annotations: { 'spin.shim/sandbox': 'runc' } })), true);
+  assert.equal(needsLinuxSandbox(specWith([], { annotations: { 'spin.shim/sandbox': 'own' } })), false);
 });

@@ -10,12 +10,12 @@ import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
-import { HeldResources } from './held-resources.ts';
+import type { HeldResources } from './held-resources.ts';
 import type { ImageOf } from './image-of.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
-import type { RootMount, Workload } from './workload.ts';
+import type { Workload } from './workload.ts';
 
 /** What all Spin containers of a host share. */
 export type SpinRuntime = {
@@ -27,6 +27,8 @@ export type SpinRuntime = {
   readonly pool: EnginePool;
   readonly memo: AppMemo;
   readonly imageOf: ImageOf;
+  /** Whether the image of the container of that id has Spin layers. */
+  readonly isSpinImage: (id: string) => Promise<boolean>;
   readonly log: Logger;
 };
 
@@ -34,7 +36,8 @@ export type SpinRuntime = {
 export type SpinContainerOptions = {
   readonly id: string;
   readonly bundle: Bundle;
-  readonly rootMounts: readonly RootMount[];
+  /** Has the root file system mounted already. */
+  readonly held: HeldResources;
   readonly network: NetworkTarget;
   readonly stdio: TaskStdio;
   /** Gives up creating it. */
@@ -56,7 +59,7 @@ export class SpinContainer implements Workload {
   constructor(runtime: SpinRuntime, options: SpinContainerOptions) {
     this.#runtime = runtime;
     this.#options = options;
-    this.#held = new HeldResources(options.id, options.bundle, runtime.log);
+    this.#held = options.held;
     this.exited = new Promise((resolve) => {
       this.#resolveExited = resolve;
     });
@@ -88,17 +91,16 @@ export class SpinContainer implements Workload {
   }
 
   async #create(): Promise<number> {
-    const { id, bundle, network, stdio, rootMounts, signal } = this.#options;
+    const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
     const phases = new Phases();
-    await this.#held.mountRootfs(rootMounts);
     const stateDir = await makeStateDirectory(bundle.path);
     const filesDir = join(stateDir, '..', 'files');
     await mkdir(filesDir, { recursive: true, mode: 0o700 });
     const files = findContainerFiles(bundle, filesDir);
     await this.#held.makeCgroup();
-    phases.end('mount');
-    const prepared = await this.#prepare(filesDir);
+    phases.end('files');
+    const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
     phases.end('prepare');
     if (signal.aborted)
       throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
@@ -169,6 +171,20 @@ export class SpinContainer implements Workload {
     await this.#engine?.exited;
   }
 
+  /** An image that is no Spin app may be meant as a Linux one whose command has a slip in it. */
+  async #explainImage(error: unknown): Promise<never> {
+    const reason = ShimError.from(error);
+    const { id, bundle } = this.#options;
+    const command = bundle.spec.args[0] ?? '';
+    if (reason.code !== 'invalid-image') throw reason;
+    if (await this.#runtime.isSpinImage(id).catch(() => true)) throw reason;
+    throw new ShimError(
+      'invalid-image',
+      `${reason.message}; nor can it run as a Linux container, since its command "${command}" is no executable file in it`,
+      { cause: reason },
+    );
+  }
+
   #live(): EngineProcess {
     if (this.#engine !== undefined) return this.#engine;
     throw new ShimError('failed-precondition', `task "${this.#options.id}" has no engine`);
@@ -200,7 +216,7 @@ class Phases {
   readonly ended: Record<string, number> = {};
   #start = performance.now();
 
-  end(phase: 'mount' | 'prepare' | 'engine' | 'cgroup' | 'claim'): void {
+  end(phase: 'files' | 'prepare' | 'engine' | 'cgroup' | 'claim'): void {
     const now = performance.now();
     this.ended[phase] = Math.round(now - this.#start);
     this.#start = now;

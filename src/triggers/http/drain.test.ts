@@ -122,7 +122,7 @@ test('an HTTP/2 connection finishes its streams and is told to go away', async (
 });
 
 test('draining under a load of keep-alive requests loses none', async (t) => {
-  const { port, server } = await serve(t, async (_component, exchange) => {
+  const { port, drain } = await serve(t, async (_component, exchange) => {
     await new Promise((resolve) => setImmediate(resolve));
     answer(exchange, 200, 'ok');
   });
@@ -148,7 +148,7 @@ test('draining under a load of keep-alive requests loses none', async (t) => {
     const own = new Agent({ keepAlive: true, maxSockets: 1 });
     while ((await one(own)) === 'ok') {
       served += 1;
-      if (served === 400) draining = server.drain();
+      if (served === 400) draining = drain();
     }
     own.destroy();
   };

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { Server as Http1Server, IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2Server, Http2ServerRequest, Http2ServerResponse, ServerOptions } from 'node:http2';
 import { createServer as createTcpServer, type Socket } from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, HttpExchange } from '../../host/http-exchange.ts';
@@ -130,8 +130,8 @@ export class HttpTriggerServer {
    */
   async drain(): Promise<void> {
     this.#phase = 'draining';
-    // One turn of the event loop takes the connections that the kernel has finished already.
-    await nextTurn();
+    // Handshakes on their way complete meanwhile and are accepted; who closed the door to new ones is the caller.
+    await sleep(this.#limits.drainAcceptMs);
     this.#sockets.close();
     this.#sessions.close();
     const idleIsOver = setTimeout(() => {

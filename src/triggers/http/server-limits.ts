@@ -6,6 +6,8 @@ export type HttpServerLimits = {
   readonly keepAliveTimeoutMs: number;
   /** Time in which connections without a request may still send one once the server is draining, milliseconds. */
   readonly drainIdleMs: number;
+  /** Time in which connections that clients have begun are still accepted once the server is draining, milliseconds. */
+  readonly drainAcceptMs: number;
   /** How often heads and idle connections are checked against their time, milliseconds. */
   readonly checkIntervalMs: number;
   /** Bytes of one request's head; more is answered with 431. */
@@ -21,6 +23,7 @@ export const defaultHttpServerLimits: HttpServerLimits = {
   headTimeoutMs: 60_000,
   keepAliveTimeoutMs: 75_000,
   drainIdleMs: 500,
+  drainAcceptMs: 100,
   checkIntervalMs: 5_000,
   maxHeaderBytes: 64 * 1024,
   maxHeaderFields: 200,

@@ -3,12 +3,16 @@ import { connect, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { App, HttpTarget, HttpTrigger } from '../../app/types.ts';
 import type { HttpExchange } from '../../host/http-exchange.ts';
-import { listenTcp } from '../../linux.ts';
+import { listenTcp, refuseNewConnections } from '../../linux.ts';
 import { HttpTriggerServer, type Invoke } from './http-trigger.ts';
 import type { HttpServerLimits } from './server-limits.ts';
 
 /** An HTTP trigger on a real loopback socket, its guests replaced by a function. */
-export type TestTrigger = { readonly port: number; readonly server: HttpTriggerServer };
+export type TestTrigger = {
+  readonly port: number;
+  readonly server: HttpTriggerServer /** As the engine does it: the door is closed first. */;
+  readonly drain: () => Promise<void>;
+};
 
 export function appWith(routes: readonly (readonly [path: string, target?: HttpTarget])[]): App {
   const triggers = routes.map(
@@ -34,7 +38,11 @@ export async function serve(
   const { fd, port } = listenTcp({ host: '127.0.0.1', port: 0 });
   await server.listen(fd);
   t.after(() => server.destroy());
-  return { port, server };
+  const drain = (): Promise<void> => {
+    refuseNewConnections(fd);
+    return server.drain();
+  };
+  return { port, server, drain };
 }
 
 /** Answers at once with a status, fields and a body. */

@@ -10,6 +10,7 @@ export type OutboundTransport = {
 
 /** Loads the HTTP client. It takes some 8 MB in a worker, so only for components that may reach something. */
 export async function loadOutboundTransport(): Promise<OutboundTransport> {
-  const { Agent, buildConnector } = await import('undici');
+  // A bundle has no named exports for a CommonJS package that is loaded on demand.
+  const { Agent, buildConnector } = (await import('undici')).default;
   return { Agent, buildConnector, rootCertificates: process.getBuiltinModule('node:tls').rootCertificates };
 }

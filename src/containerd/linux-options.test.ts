@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { areRuncOptions, encodeRuncOptions, runcOptionsOf, startInput } from './linux-options.ts';
+import type { AnyMessage } from './messages.ts';
+import { anyCodec, bootstrapCodec } from './options.ts';
+import { ProtoFile } from './proto-file.ts';
+
+const codec = new ProtoFile('runc_options.proto').message<object>('containerd.runc.v1.Options');
+const container = { id: 'c1', groupName: 'pod', namespace: 'k8s.io', ttrpcAddress: '/host.sock' };
+const ours: AnyMessage = { type_url: 'runtimeoptions.v1.Options', value: Buffer.from('\x12\x02/c') };
+
+function optionsIn(any: AnyMessage | null | undefined): object {
+  assert.equal(any?.type_url, 'containerd.runc.v1.Options');
+  return codec.deserialize(Buffer.from(any?.value ?? []));
+}
+
+test('what the node says of its Linux runtime is passed on, the rest is not', () => {
+  const configBody = 'SystemdCgroup = true\nBinaryName = "/usr/bin/crun"\nRoot = "/run/x"\nOther = 1\n';
+  const options = { systemdCgroup: true, binaryName: '/usr/bin/crun', root: '/run/x' };
+  assert.deepEqual(runcOptionsOf({ configBody, systemdCgroup: true }, false), options);
+  assert.deepEqual(runcOptionsOf({ configBody: 'BinaryName = 1\nRoot = "relative"' }, false), {});
+  assert.deepEqual(runcOptionsOf({ configBody: 'no toml' }, false), {});
+});
+
+test('the form of the cgroup path decides where the options are silent', () => {
+  assert.deepEqual(runcOptionsOf({}, true), { systemdCgroup: true });
+  assert.deepEqual(runcOptionsOf({}, false), {});
+  assert.deepEqual(runcOptionsOf({ systemdCgroup: false }, true), {});
+});
+
+test('standard input is nothing or an Any before containerd 2.3', () => {
+  assert.equal(startInput(Buffer.alloc(0), container, {}).length, 0);
+  const bytes = Buffer.from(anyCodec.serialize(ours));
+  assert.equal(startInput(bytes, container, {}).length, 0, 'the Linux shim knows no such options');
+  const any = anyCodec.deserialize(Buffer.from(startInput(bytes, container, { systemdCgroup: true })));
+  assert.deepEqual(optionsIn(any), { binaryName: '', root: '', systemdCgroup: true });
+});
+
+test('bootstrap parameters stay what they are but for the options', () => {
+  const parameters = {
+    instanceId: 'c1',
+    namespace: 'k8s.io',
+    logLevel: -4,
+    containerdVersion: '2.3.0',
+    containerdTtrpcAddress: '/c.ttrpc',
+    containerdGrpcAddress: '/c',
+    containerdBinary: '/bin/containerd',
+    socketDir: '/run/s',
+  };
+  const bytes = Buffer.from(bootstrapCodec.serialize({ ...parameters, extensions: [{ value: ours }] }));
+  const plain = bootstrapCodec.deserialize(Buffer.from(startInput(bytes, container, {})));
+  assert.deepEqual(plain, {
+    ...parameters,
+    instanceId: 'pod',
+    containerdTtrpcAddress: '/host.sock',
+    extensions: [],
+  });
+  const { extensions } = bootstrapCodec.deserialize(
+    Buffer.from(startInput(bytes, container, { binaryName: '/usr/bin/crun' })),
+  );
+  assert.deepEqual(optionsIn(extensions[0]?.value), {
+    binaryName: '/usr/bin/crun',
+    root: '',
+    systemdCgroup: false,
+  });
+});
+
+test('the options of a Create are ours or its own', () => {
+  assert.equal(encodeRuncOptions({}), null);
+  assert.ok(areRuncOptions(encodeRuncOptions({ systemdCgroup: true })));
+  assert.ok(areRuncOptions({ type_url: 'x/containerd.runc.v1.Options', value: Buffer.alloc(0) }));
+  assert.ok(!areRuncOptions(ours));
+  assert.ok(!areRuncOptions(null));
+});
