@@ -7,7 +7,6 @@ import type { KeyValueStores } from '../host/spin/key-value.ts';
 import { openSqliteKeyValue, type SqliteStoreDefinition } from '../host/spin/key-value-sqlite.ts';
 import { openPreopens } from '../host/wasi/filesystem-preopens.ts';
 import { OutboundClient, type OutboundPolicy } from '../host/wasi/http/outbound.ts';
-import { loadOutboundTransport } from '../host/wasi/http/outbound-transport.ts';
 import { NameResolver, parseResolverConfig } from '../host/wasi/http/resolver.ts';
 import type { AppSettings } from './app-settings.ts';
 import type { EngineClaim } from './messages.ts';
@@ -90,7 +89,6 @@ export async function grantOf(
       outbound: new OutboundClient({
         policy,
         resolver: services.resolver,
-        ...(component.allowedOutboundHosts.length === 0 ? {} : { transport: await loadOutboundTransport() }),
         pooling: settings.poolOutboundHttp,
         ...(services.caBundle === undefined ? {} : { caBundle: services.caBundle }),
       }),

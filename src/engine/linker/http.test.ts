@@ -10,14 +10,11 @@ import { openSqliteKeyValue } from '../../host/spin/key-value-sqlite.ts';
 import { openPreopens } from '../../host/wasi/filesystem-preopens.ts';
 import { acceptExchange } from '../../host/wasi/http/accept-exchange.ts';
 import { OutboundClient } from '../../host/wasi/http/outbound.ts';
-import { loadOutboundTransport } from '../../host/wasi/http/outbound-transport.ts';
 import { NameResolver, parseResolverConfig } from '../../host/wasi/http/resolver.ts';
 import type { ByteSink } from '../../host/wasi/io.ts';
 import { type JcoComponent, jcoComponent, linkedComponent } from './jco-instance.ts';
 import type { LinkedComponent } from './linked-component.ts';
 import type { LinkedInstance } from './linked-instance.ts';
-
-const transport = await loadOutboundTransport();
 
 class CollectingSink implements ResponseSink {
   started = false;
@@ -64,7 +61,6 @@ const collecting: ByteSink = {
 };
 
 const outbound = new OutboundClient({
-  transport,
   policy: {
     parse: () => undefined,
     allows: () => false,

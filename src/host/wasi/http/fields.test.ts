@@ -4,10 +4,7 @@ import { defaultInstanceLimits, InstanceScope } from '../../scope.ts';
 import { contentLengthOf, FieldMap, Fields, maxFieldBytes, maxFieldCount } from './fields.ts';
 import { createHttp } from './http.ts';
 import { OutboundClient } from './outbound.ts';
-import { loadOutboundTransport } from './outbound-transport.ts';
 import { NameResolver, parseResolverConfig } from './resolver.ts';
-
-const transport = await loadOutboundTransport();
 
 const text = (value: string): Uint8Array => Buffer.from(value, 'latin1');
 
@@ -138,7 +135,6 @@ test('content-length is one number or invalid', () => {
 test('what the guest constructs belongs to its scope and passes for what the host makes', () => {
   const scope = new InstanceScope();
   const outbound = new OutboundClient({
-    transport,
     policy: {
       parse: () => undefined,
       allows: () => false,

@@ -20,10 +20,7 @@ import { createRandom } from '../random.ts';
 import { acceptExchange, type ExchangeOutcome, sendFailure } from './accept-exchange.ts';
 import { createHttp, httpAsyncImports } from './http.ts';
 import { OutboundClient } from './outbound.ts';
-import { loadOutboundTransport } from './outbound-transport.ts';
 import { NameResolver, parseResolverConfig } from './resolver.ts';
-
-const transport = await loadOutboundTransport();
 
 /** A ResponseSink straight over a server's response. */
 class PlainSink implements ResponseSink {
@@ -185,7 +182,6 @@ before(async () => {
   port = (server.address() as AddressInfo).port;
   const allowed = parseAllowedHosts([`http://127.0.0.1:${port}`], []);
   outbound = new OutboundClient({
-    transport,
     policy: {
       parse: parseDestination,
       allows: (destination) => allowed.allows(destination),

@@ -8,7 +8,7 @@ export type OutboundTransport = {
   readonly rootCertificates: readonly string[];
 };
 
-/** Loads the HTTP client. It takes some 8 MB in a worker, so only for components that may reach something. */
+/** Loads the HTTP client. It takes some 8 MB and 60 ms in a worker, so only when a guest makes its first request. */
 export async function loadOutboundTransport(): Promise<OutboundTransport> {
   // A bundle has no named exports for a CommonJS package that is loaded on demand.
   const { Agent, buildConnector } = (await import('undici')).default;

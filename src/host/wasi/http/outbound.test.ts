@@ -14,14 +14,11 @@ import { IncomingBody } from './incoming-body.ts';
 import type { IncomingResponse } from './incoming-response.ts';
 import type { Method } from './method.ts';
 import { OutboundClient, type OutboundPolicy } from './outbound.ts';
-import { loadOutboundTransport } from './outbound-transport.ts';
 import { OutgoingBody } from './outgoing-body.ts';
 import { handle } from './outgoing-handler.ts';
 import { OutgoingRequest } from './outgoing-request.ts';
 import { RequestOptions } from './request-options.ts';
 import { NameResolver, parseResolverConfig } from './resolver.ts';
-
-const transport = await loadOutboundTransport();
 
 type PolicyChanges = { block?: string[]; self?: OutboundPolicy['self']; names?: string };
 
@@ -46,11 +43,7 @@ class Guest implements AsyncDisposable {
   readonly client: OutboundClient;
 
   constructor(policy: OutboundPolicy, hosts = '') {
-    this.client = new OutboundClient({
-      transport,
-      policy,
-      resolver: new NameResolver(parseResolverConfig('', hosts)),
-    });
+    this.client = new OutboundClient({ policy, resolver: new NameResolver(parseResolverConfig('', hosts)) });
   }
 
   request(

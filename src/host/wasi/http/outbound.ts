@@ -1,12 +1,13 @@
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import type { Agent } from 'undici';
 import type { Destination } from '../../../app/allowed-hosts-url.ts';
+import { ShimError } from '../../../error.ts';
 import type { HeaderList } from '../../http-exchange.ts';
 import type { InstanceScope } from '../../scope.ts';
 import type { BodyChannel, BodyTarget } from './body-channel.ts';
 import { type ErrorCode, HttpFailure } from './error-code.ts';
 import { OutboundExchange } from './outbound-exchange.ts';
-import type { OutboundTransport } from './outbound-transport.ts';
+import { loadOutboundTransport, type OutboundTransport } from './outbound-transport.ts';
 import { RequestBody } from './request-body.ts';
 import type { RequestTimeouts } from './request-options.ts';
 import type { NameResolver } from './resolver.ts';
@@ -47,8 +48,6 @@ export type OutboundPolicy = {
 export type OutboundOptions = {
   readonly policy: OutboundPolicy;
   readonly resolver: NameResolver;
-  /** Absent for a component that may reach nothing: every request of it is refused before it comes here. */
-  readonly transport?: OutboundTransport;
   /** Certificates (PEM) trusted beside Node's roots. */
   readonly caBundle?: string;
   /** Keep connections for later requests; default true. */
@@ -93,19 +92,17 @@ function bareHost(host: string): string {
 export class OutboundClient {
   readonly policy: OutboundPolicy;
   readonly #options: OutboundOptions;
-  readonly #agent: Agent | undefined;
+  /** Made with the first request. */
+  #agent: Promise<Agent> | undefined;
   #requests = 0;
 
   constructor(options: OutboundOptions) {
     this.policy = options.policy;
     this.#options = options;
-    this.#agent = options.transport === undefined ? undefined : this.#createAgent(options, options.transport);
   }
 
-  #createAgent(
-    options: OutboundOptions,
-    { Agent, buildConnector, rootCertificates }: OutboundTransport,
-  ): Agent {
+  #createAgent({ Agent, buildConnector, rootCertificates }: OutboundTransport): Agent {
+    const options = this.#options;
     const tls = buildConnector({
       timeout: connectorTimeoutMs,
       allowH2: true,
@@ -132,8 +129,6 @@ export class OutboundClient {
 
   /** Sends a request; the exchange tells what becomes of it. Above `maxRequests` it is `connection-limit-reached`. */
   send(scope: InstanceScope, request: OutboundRequest): OutboundExchange | ErrorCode {
-    const agent = this.#agent;
-    if (agent === undefined) return { tag: 'HTTP-request-denied' };
     if (this.#requests >= (this.#options.maxRequests ?? defaultMaxRequests))
       return { tag: 'connection-limit-reached' };
     this.#requests++;
@@ -156,14 +151,17 @@ export class OutboundClient {
       reset: this.#options.pooling === false,
       body,
     };
-    // undici takes async iterables although its types do not say so.
-    agent.dispatch(options as Parameters<Agent['dispatch']>[0], exchange);
+    this.#agent ??= loadOutboundTransport().then((transport) => this.#createAgent(transport));
+    this.#agent
+      // undici takes async iterables although its types do not say so.
+      .then((agent) => agent.dispatch(options as Parameters<Agent['dispatch']>[0], exchange))
+      .catch((thrown: unknown) => exchange.onResponseError(null, ShimError.from(thrown)));
     return exchange;
   }
 
   /** Cuts all connections. */
   async close(): Promise<void> {
-    await this.#agent?.destroy();
+    await (await this.#agent)?.destroy();
   }
 
   #isSelf(ip: string, target: { readonly port: string; readonly protocol: string }): boolean {
