@@ -5,23 +5,25 @@ import { imageOfContainer } from '../containerd/containers.ts';
 import { ContainerdBlobs } from '../containerd/content-store.ts';
 import { EventPublisher, eventsServiceName } from '../containerd/events.ts';
 import { GrpcConnection } from '../containerd/grpc.ts';
-import { defaultIdleSeconds, HostIdle } from '../containerd/host-idle.ts';
+import { HostIdle } from '../containerd/host-idle.ts';
 import { LinuxEvents } from '../containerd/linux-events.ts';
 import { relayLinuxTasks } from '../containerd/linux-relay.ts';
 import { LinuxTasks } from '../containerd/linux-tasks.ts';
 import { bindTaskService, taskServiceNames } from '../containerd/messages.ts';
+import { readNodeConfig } from '../containerd/node-config.ts';
 import { SpinImages } from '../containerd/spin-image.ts';
 import { TaskService } from '../containerd/task-service.ts';
 import { TaskTable } from '../containerd/task-table.ts';
 import { findInstallation } from '../engine/installation.ts';
 import { ShimError } from '../error.ts';
-import { LogHub, parseLogLevel } from '../telemetry/log.ts';
+import { LogHub } from '../telemetry/log.ts';
 import { LogFifo } from '../telemetry/log-fifo.ts';
 import { LogFile } from '../telemetry/log-file.ts';
+import { LogJournal } from '../telemetry/log-journal.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { TtrpcError } from '../ttrpc/status.ts';
 import { AppMemo } from '../workload/app-memo.ts';
-import { defaultWarmEngines, EnginePool, maxWarmEngines } from '../workload/engine-pool.ts';
+import { EnginePool } from '../workload/engine-pool.ts';
 import type { ImageOf } from '../workload/image-of.ts';
 import type { ContainerdSite } from '../workload/linux-shim.ts';
 import { WorkloadFactory } from '../workload/workload-factory.ts';
@@ -79,17 +81,6 @@ function readArguments(): ContainerdSite {
   };
 }
 
-/** A whole number of the environment, in bounds; else the default. */
-function numberFromEnvironment(name: string, fallback: number, most: number): number {
-  const value = process.env[name];
-  if (value === undefined || value === '') return fallback;
-  const number = Number(value);
-  if (!Number.isFinite(number) || number < 0 || number > most) {
-    throw new ShimError('invalid-argument', `${name} is "${value}": give a number from 0 to ${most}`);
-  }
-  return number;
-}
-
 /** The launcher, which is also the program of every sandbox: beside a bundle's `lib/spinshim`, or in a checkout's `dist`. */
 function findLauncher(): string {
   const name = 'containerd-shim-spin-v2';
@@ -120,13 +111,20 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
   const { address, namespace, ttrpcAddress, debug } = site;
   const runDir = socket === undefined ? '/run/spinshim' : dirname(socket);
   const name = socket === undefined ? `host-${process.pid}` : basename(socket);
-  const storeDir = process.env.SPINSHIM_STATE_DIR ?? '/var/lib/spinshim';
+  const config = readNodeConfig(process.env);
+  const storeDir = config.stateDir;
   mkdirSync(storeDir, { recursive: true, mode: 0o700 });
   // Engines inherit it: their second boot takes half the time of the first.
   process.env.NODE_COMPILE_CACHE ??= join(storeDir, 'compile-cache');
 
-  const level = parseLogLevel(process.env.SPINSHIM_LOG_LEVEL) ?? (debug ? 'debug' : 'info');
-  const hub = new LogHub(level, new LogFile(join(runDir, `${name}.log`)));
+  const file = new LogFile(join(runDir, `${name}.log`));
+  const journal = new LogJournal('containerd-shim-spin-v2');
+  const hub = new LogHub(config.logLevel ?? (debug ? 'debug' : 'info'), {
+    write: (line) => {
+      file.write(line);
+      journal.write(line);
+    },
+  });
   const log = hub.logger;
   process.on('uncaughtException', (error) =>
     log.error({ err: error, stack: error.stack }, 'uncaught exception'),
@@ -135,15 +133,14 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
     log.error({ err: reason, stack: ShimError.from(reason).stack }, 'unhandled rejection');
   });
 
-  const idleMs = 1000 * numberFromEnvironment('SPINSHIM_HOST_IDLE_SECONDS', defaultIdleSeconds, 1_000_000);
-  const warmEngines = numberFromEnvironment('SPINSHIM_WARM_ENGINES', defaultWarmEngines, maxWarmEngines);
+  const idleMs = 1000 * config.hostIdleSeconds;
   const launcher = findLauncher();
   const grpc = new GrpcConnection(address, namespace);
   const events = new EventPublisher({ address: ttrpcAddress, namespace, log });
   const imageOf: ImageOf = (id) => imageOfContainer(grpc, id);
   const spinImages = new SpinImages(new ContainerdBlobs(address, namespace), imageOf);
   const linuxEvents = new LinuxEvents((envelope) => events.forward(envelope));
-  const pool = new EnginePool(warmEngines, log);
+  const pool = new EnginePool(config.warmEngines, log);
   const pidFile = join(runDir, `${name}.pid`);
 
   const end = async (): Promise<void> => {

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseNodeConfig, readNodeConfig } from './node-config.ts';
+
+const where = '/etc/spinshim/config.toml';
+
+test('without a file and without variables the defaults hold', () => {
+  const defaults = { warmEngines: 1, hostIdleSeconds: 600, stateDir: '/var/lib/spinshim' };
+  assert.deepEqual(parseNodeConfig(undefined, where, {}), defaults);
+  assert.deepEqual(readNodeConfig({ SPINSHIM_CONFIG: '/nowhere/config.toml' }), defaults);
+});
+
+test('the file is over the defaults, and the environment over the file', () => {
+  const text = 'log_level = "debug"\nwarm_engines = 3\nhost_idle_seconds = 5\nstate_dir = "/data"\n';
+  assert.deepEqual(parseNodeConfig(text, where, {}), {
+    logLevel: 'debug',
+    warmEngines: 3,
+    hostIdleSeconds: 5,
+    stateDir: '/data',
+  });
+  const environment = { SPINSHIM_LOG_LEVEL: 'warn', SPINSHIM_WARM_ENGINES: '0', SPINSHIM_STATE_DIR: '' };
+  assert.deepEqual(parseNodeConfig(text, where, environment), {
+    logLevel: 'warn',
+    warmEngines: 0,
+    hostIdleSeconds: 5,
+    stateDir: '/data',
+  });
+});
+
+for (const [text, environment, reason] of [
+  ['warm_engine = 1', {}, /warm_engines/],
+  ['warm_engines = 65', {}, /warm_engines/],
+  ['warm_engines = "1"', {}, /warm_engines/],
+  ['log_level = "loud"', {}, /"loud"/],
+  ['', { SPINSHIM_WARM_ENGINES: '65' }, /SPINSHIM_WARM_ENGINES is "65"/],
+  ['', { SPINSHIM_HOST_IDLE_SECONDS: 'x' }, /SPINSHIM_HOST_IDLE_SECONDS is "x"/],
+  ['[', {}, /config\.toml/],
+] as const) {
+  test(`${text} ${JSON.stringify(environment)} is refused`, () => {
+    assert.throws(() => parseNodeConfig(text, where, environment), {
+      code: 'invalid-argument',
+      message: reason,
+    });
+  });
+}
