@@ -43,10 +43,21 @@ export const insecureFlag: Flag = {
   summary: 'plain HTTP to registries on other machines',
 };
 
-/** Reads the flags that say where the app is. Throws `invalid-argument`, `not-found`. */
-export async function findAppSource(args: ParsedArguments, cwd: string): Promise<AppSource> {
+/** Reads what says where the app is: a flag, or `operand` as `--from`. Throws `invalid-argument`, `not-found`. */
+export async function findAppSource(
+  args: ParsedArguments,
+  cwd: string,
+  operand?: string,
+): Promise<AppSource> {
   const given = Object.values(sourceFlags).filter((flag) => args.value(flag) !== undefined);
   const [flag, second] = given;
+  if (operand !== undefined) {
+    if (flag === undefined) return (await onDisk(operand, cwd)) ?? fromReference(operand, cwd);
+    throw new ShimError(
+      'invalid-argument',
+      `${quoted(operand)} and --${flag.name} both name an app: give one of them`,
+    );
+  }
   if (flag === undefined) return { kind: 'manifest', path: await searchUpward(cwd) };
   if (second !== undefined) {
     throw new ShimError(

@@ -89,7 +89,7 @@ describe('the command line', () => {
       run('up', '--listen', 'x', '-h'),
       run('help', 'up'),
     ]);
-    assert.match(long.out, /^Run an app on this machine\n\nUsage: spinshim up \[FLAGS\]\n\nFlags:\n/);
+    assert.match(long.out, /^Run an app on this machine\n\nUsage: spinshim up \[APP\] \[FLAGS\]\n\nFlags:\n/);
     assert.match(long.out, /--listen HOST:PORT +where to listen; .*SPIN_HTTP_LISTEN_ADDR/);
     assert.deepEqual([short.out, topic.out], [long.out, long.out]);
   });
@@ -98,7 +98,8 @@ describe('the command line', () => {
     await writeFile(join(folder, 'broken.toml'), 'spin_manifest_version = 2\n[aplication]\nname = "x"\n');
     const cases: readonly (readonly [args: readonly string[], code: number, line: RegExp])[] = [
       [['ups'], 64, /^error: unknown command "ups"; did you mean "up"\?/],
-      [['up', 'extra'], 64, /^error: unexpected argument "extra" \(see "spinshim up --help"\)/],
+      [['up', 'app', 'extra'], 64, /^error: unexpected argument "extra" \(see "spinshim up --help"\)/],
+      [['up', 'app', '--from', 'other'], 64, /^error: "app" and --from both name an app: give one of them/],
       [['up', '--lisen', 'x'], 64, /^error: unknown flag "--lisen"; did you mean "--listen"\?/],
       [['up', '--listen', 'nowhere', '-f', hello], 64, /^error: --listen is "nowhere"/],
       [['up'], 66, /^error: no "spin.toml" in ".*" or above it/],
@@ -183,7 +184,7 @@ describe('up', () => {
     const second = await run('up', '-f', hello, '--listen', host);
     assert.equal(second.code, 69);
     assert.match(second.err, new RegExp(`error: .*${port}`));
-    const third = new Tool(['up', '-f', hello, '--listen', host, '--find-free-port']);
+    const third = new Tool(['up', hello, '--listen', host, '--find-free-port']);
     assert.notEqual(new URL(await third.url()).port, port);
     await Promise.all([first.signal('SIGTERM'), third.signal('SIGTERM')]);
   });
@@ -224,7 +225,7 @@ describe('push and pull', () => {
         const pulled = await run('pull', reference, '--output', join(folder, `pulled-${shape}`));
         assert.equal(pulled.out, pushed.out.replace('Pushed', 'Pulled'), pulled.err);
         assert.ok(existsSync(join(folder, `pulled-${shape}`, 'oci-layout')));
-        const tool = new Tool(['up', '-f', reference, '--listen', '127.0.0.1:0']);
+        const tool = new Tool(['up', reference, '--listen', '127.0.0.1:0']);
         assert.equal(await (await fetch(await tool.url())).text(), greeting);
         assert.equal((await tool.signal('SIGTERM')).code, 0);
       }

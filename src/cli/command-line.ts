@@ -78,7 +78,7 @@ function checkPositionals(command: Command, given: readonly string[], title: str
   if (missing !== undefined) {
     throw new ShimError('invalid-argument', `"${title}" needs ${missing} (see "${title} --help")`);
   }
-  const extra = given[command.positionals.length];
+  const extra = given[command.positionals.length + (command.optionalPositional === undefined ? 0 : 1)];
   if (extra !== undefined) {
     throw new ShimError('invalid-argument', `unexpected argument ${quoted(extra)} (see "${title} --help")`);
   }

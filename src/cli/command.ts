@@ -17,6 +17,8 @@ export type Command = {
   readonly summary: string;
   /** Names of its positional arguments, all required. */
   readonly positionals: readonly string[];
+  /** Name of one more that may follow. */
+  readonly optionalPositional?: string;
   readonly flags: readonly Flag[];
   /** Lines that follow the flags in its help text. */
   readonly notes: readonly string[];

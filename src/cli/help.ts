@@ -28,7 +28,8 @@ export function programHelp(commands: readonly Command[]): readonly string[] {
 
 /** The help text of one command. */
 export function commandHelp(command: Command): readonly string[] {
-  const words = [programName, command.name, ...command.positionals, '[FLAGS]'];
+  const optional = command.optionalPositional === undefined ? [] : [`[${command.optionalPositional}]`];
+  const words = [programName, command.name, ...command.positionals, ...optional, '[FLAGS]'];
   return [
     sentence(command.summary),
     '',

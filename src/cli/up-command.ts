@@ -82,8 +82,10 @@ export const upCommand: Command = {
   name: 'up',
   summary: 'run an app on this machine',
   positionals: [],
+  optionalPositional: 'APP',
   flags: Object.values(flags),
   notes: [
+    'APP is what --from takes: "spinshim up DIR" and "spinshim up --from DIR" are the same.',
     'SIGINT and SIGTERM end the app after the requests in progress; a second one ends it at once.',
     'Variables of the environment named SPIN_VARIABLE_NAME give application variables their values.',
   ],
@@ -92,7 +94,7 @@ export const upCommand: Command = {
 
 async function up(args: ParsedArguments, context: CommandContext): Promise<number> {
   const { cwd, env } = context;
-  const source = await findAppSource(args, cwd);
+  const source = await findAppSource(args, cwd, args.positionals[0]);
   const environment = args.values(flags.environment).map((text) => parseAssignment(text, 'env'));
   const variables = await readVariables(args.values(flags.variable), cwd);
   const configFile = args.value(flags.runtimeConfig);
