@@ -33,8 +33,15 @@ class Tool {
   out = '';
   err = '';
 
-  constructor(args: readonly string[], cwd = folder, env: Readonly<Record<string, string>> = {}) {
-    this.#child = spawn(join(root, 'bin', 'spinshim'), args, {
+  /** `prefix`: a program with arguments that runs the command line. */
+  constructor(
+    args: readonly string[],
+    cwd = folder,
+    env: Readonly<Record<string, string>> = {},
+    prefix: readonly string[] = [],
+  ) {
+    const [program = '', ...rest] = [...prefix, join(root, 'bin', 'spinshim'), ...args];
+    this.#child = spawn(program, rest, {
       cwd,
       env: {
         PATH: process.env.PATH ?? '',
@@ -139,6 +146,13 @@ describe('up', () => {
       [],
     );
     assert.equal(existsSync(join(hello, '.spin')), false, 'no state folder for an app without state');
+  });
+
+  test('serves and ends without any capability', async () => {
+    const powerless = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'];
+    const tool = new Tool(['up', hello, '--listen', '127.0.0.1:0'], folder, {}, powerless);
+    assert.equal(await (await fetch(await tool.url())).text(), greeting);
+    assert.equal((await tool.signal('SIGTERM')).code, 0);
   });
 
   test('serves a single WebAssembly file, where the environment says', async () => {

@@ -183,13 +183,22 @@ export class EngineServer {
       process.exit(0);
     }, timeoutMs).unref();
     if (claimed.listenFd !== undefined) {
-      refuseNewConnections(claimed.listenFd);
+      closeDoor(claimed.listenFd);
       closeSync(claimed.listenFd);
     }
     claimed.worker.on('exit', () => process.exit(0));
     const drain: WorkerRequest = { type: 'drain' };
     claimed.worker.postMessage(drain);
     reply(claimed.worker, 'drained').finally(() => process.exit(0));
+  }
+}
+
+/** Without the right to filter the socket a connection that completes while it closes may be reset; no reason to stay. */
+function closeDoor(listenFd: number): void {
+  try {
+    refuseNewConnections(listenFd);
+  } catch (thrown) {
+    if (ShimError.from(thrown).code !== 'permission-denied') throw thrown;
   }
 }
 
