@@ -127,7 +127,7 @@ async function loadComponent(
 }
 
 /**
- * Makes one instance and throws it away: a guest whose own start-up code fails is told of at the start and not at the
+ * Makes one instance and gives it back unused: a guest whose own start-up code fails is told of at the start and not at the
  * first request, and that request finds warm code. What the guest prints meanwhile is discarded.
  */
 async function tryInstance({ runtime, grant, missing }: HttpComponent): Promise<void> {

@@ -25,7 +25,7 @@ const unsettled: Outcome = { kind: 'no-response' };
 const requestOver = new Error('the request is over');
 
 /**
- * One request: a fresh instance, the guest's `handle`, the answer. Resolves when the guest is done and the response is
+ * One request: an instance in its first state, the guest's `handle`, the answer. Resolves when the guest is done and the response is
  * sent or cut; a guest that traps, exits or answers nothing leaves 500 or a cut connection and a line in the app's log.
  */
 export async function invokeHttp(
