@@ -1,6 +1,6 @@
 import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
-import { type ComponentGrant, createImports, providedImports } from '../host/imports.ts';
+import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
@@ -121,23 +121,27 @@ async function loadComponent(
       `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
     );
   }
-  const loaded = { runtime: await loadRuntime(compiled), grant, handler, missing };
-  await tryInstance(loaded);
-  return loaded;
+  const runtime = await loadRuntime(compiled);
+  await tryInstance(runtime, grant, missing);
+  return { runtime, grant, handler, makeHosts: () => new HostObjects(grant, missing) };
 }
 
 /**
  * Makes one instance and gives it back unused: a guest whose own start-up code fails is told of at the start and not at the
  * first request, and that request finds warm code. What the guest prints meanwhile is discarded.
  */
-async function tryInstance({ runtime, grant, missing }: HttpComponent): Promise<void> {
+async function tryInstance(
+  runtime: ComponentRuntime,
+  grant: ComponentGrant,
+  missing: readonly string[],
+): Promise<void> {
   const nowhere = new OutputSink(undefined);
   const cli = { ...grant.cli, stdout: nowhere, stderr: nowhere };
   const scope = new InstanceScope();
   try {
-    const imports = createImports({ ...grant, cli }, scope, missing);
-    checkFunctions(runtime, imports, missing);
-    const instance = await runtime.acquire(imports);
+    const makeHosts = (): HostObjects => new HostObjects({ ...grant, cli }, missing);
+    checkFunctions(runtime, makeHosts().imports, missing);
+    const instance = await runtime.acquire(scope, makeHosts);
     instance.release(true);
   } catch (thrown) {
     if (thrown instanceof ShimError) throw thrown;
@@ -169,7 +173,7 @@ function checkFunctions(
 
 /** Imports of Spin's own that have no host object here; any other unknown import stops the start. */
 function missingImports(id: string, imports: readonly string[], grant: ComponentGrant): readonly string[] {
-  const provided = providedImports(grant, new InstanceScope());
+  const provided = providedImports(grant);
   const missing = imports.filter((name) => !provided.has(name));
   const unknown = missing.find((name) => !isProvidedBySpin(name));
   if (unknown === undefined) return missing;

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ShimError } from '../error.ts';
+import type { InstanceScope } from '../host/scope.ts';
 import { glueFile } from './component-cache.ts';
-import type { ComponentRuntime, GuestInstance, ImportObject } from './guest-instance.ts';
+import type { ComponentRuntime, GuestInstance, HostMaker, ImportObject } from './guest-instance.ts';
 import { lowerCamel } from './linker/host-names.ts';
 
 /** The exports of an instance: interface name → its functions. */
@@ -52,7 +53,9 @@ export class GlueRuntime implements ComponentRuntime {
     return [];
   }
 
-  async acquire(imports: ImportObject): Promise<GuestInstance> {
+  async acquire(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
+    const hosts = makeHosts();
+    hosts.enter(scope);
     const exports = await this.#instantiate(
       (name) => {
         const module = this.#modules.get(name);
@@ -63,7 +66,7 @@ export class GlueRuntime implements ComponentRuntime {
           );
         return module;
       },
-      imports,
+      hosts.imports,
       instantiateCore,
     );
     return {
@@ -76,7 +79,7 @@ export class GlueRuntime implements ComponentRuntime {
           );
         return exported(...args);
       },
-      release: () => {},
+      release: () => hosts.leave(),
     };
   }
 }

@@ -1,5 +1,19 @@
+import type { InstanceScope } from '../host/scope.ts';
+
 /** The imports object of an instance: interface name → its functions and classes. */
 export type ImportObject = Readonly<Record<string, object>>;
+
+/** The host objects of an instance. They stay with it; what is exchanged is the scope they work in. */
+export type InstanceHosts = {
+  readonly imports: ImportObject;
+  /** From now on they work for this request. */
+  enter(scope: InstanceScope): void;
+  /** The request is over: until the next one they give the guest nothing. */
+  leave(): void;
+};
+
+/** Makes the host objects of a new instance. An instance that was made for one maker gets new ones for another. */
+export type HostMaker = () => InstanceHosts;
 
 /** An instance for one request, whichever way it came about. */
 export type GuestInstance = {
@@ -15,8 +29,11 @@ export type GuestInstance = {
 /** A component loaded into this worker, ready for any number of requests. */
 export type ComponentRuntime = {
   readonly id: string;
-  /** An instance in its first state over the given host objects. Rejects when the guest's own start-up code traps. */
-  acquire(imports: ImportObject): Promise<GuestInstance>;
+  /**
+   * An instance in its first state for one request, at once where one waits. Rejects when the guest's own start-up code
+   * traps.
+   */
+  acquire(scope: InstanceScope, makeHosts: HostMaker): GuestInstance | Promise<GuestInstance>;
   /** Functions the component imports that the given host objects lack, `interface#function`; empty when nobody can tell. */
   missingFunctions(imports: ImportObject): readonly string[];
 };

@@ -1,11 +1,10 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ShimError } from '../error.ts';
 import type { HttpExchange } from '../host/http-exchange.ts';
-import { type ComponentGrant, createImports } from '../host/imports.ts';
+import type { ComponentGrant } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { GuestExit } from '../host/wasi/cli.ts';
-import { acceptExchange, sendFailure } from '../host/wasi/http/accept-exchange.ts';
-import type { ComponentRuntime } from './guest-instance.ts';
+import { acceptExchange, type ExchangeOutcome, sendFailure } from '../host/wasi/http/accept-exchange.ts';
+import type { ComponentRuntime, HostMaker } from './guest-instance.ts';
 import type { Permits } from './permits.ts';
 
 /** A component that answers HTTP requests, with everything an instance of it needs. */
@@ -14,12 +13,12 @@ export type HttpComponent = {
   readonly grant: ComponentGrant;
   /** Name of the export that is called. */
   readonly handler: string;
-  /** Imports that get a stand-in. */
-  readonly missing: readonly string[];
+  /** Makes the host objects of each of its instances. */
+  readonly makeHosts: HostMaker;
 };
 
 /** The outcome of an exchange that is still open after its scope ended. */
-const unsettled: Outcome = { kind: 'no-response' };
+const unsettled: ExchangeOutcome = { kind: 'no-response' };
 
 /** The scope ended because the request is over; no failure. */
 const requestOver = new Error('the request is over');
@@ -46,14 +45,20 @@ export async function invokeHttp(
   exchange.signal.addEventListener('abort', onGone, { once: true });
   if (exchange.signal.aborted) onGone();
   try {
-    const imports = createImports(component.grant, scope, component.missing);
-    const instance = await component.runtime.acquire(imports);
-    const { request, outparam, finished } = acceptExchange(exchange, scope);
-    const failure = await settleGuest(instance.call(component.handler, 'handle', [request, outparam]));
+    const acquired = component.runtime.acquire(scope, component.makeHosts);
+    const instance = acquired instanceof Promise ? await acquired : acquired;
+    const accepted = acceptExchange(exchange, scope);
+    const { request, outparam } = accepted;
+    let failure: Error | undefined;
+    try {
+      await instance.call(component.handler, 'handle', [request, outparam]);
+    } catch (thrown) {
+      failure = thrown instanceof Error ? thrown : new Error(String(thrown));
+    }
     scope.end(failure ?? requestOver);
     instance.release(failure === undefined);
     // A host object that a hostile guest made fail half-way may have left the exchange as it was.
-    const outcome = await Promise.race([finished, nextTurn(unsettled)]);
+    const outcome = accepted.outcome ?? unsettled;
     if (outcome.kind === 'error' || outcome.kind === 'no-response') sendFailure(exchange.response);
     report(component, exchange, describe(outcome, failure));
   } catch (thrown) {
@@ -66,19 +71,8 @@ export async function invokeHttp(
   }
 }
 
-async function settleGuest(call: Promise<unknown>): Promise<Error | undefined> {
-  try {
-    await call;
-    return undefined;
-  } catch (thrown) {
-    return thrown instanceof Error ? thrown : new Error(String(thrown));
-  }
-}
-
-type Outcome = Awaited<ReturnType<typeof acceptExchange>['finished']>;
-
 /** What went wrong, if anything; a guest that fails after a whole response was sent is still told of. */
-function describe(outcome: Outcome, failure: Error | undefined): string | undefined {
+function describe(outcome: ExchangeOutcome, failure: Error | undefined): string | undefined {
   const why = failure === undefined ? undefined : textOf(failure);
   switch (outcome.kind) {
     case 'sent':

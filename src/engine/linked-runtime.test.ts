@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
+import { InstanceScope } from '../host/scope.ts';
+import type { InstanceHosts } from './guest-instance.ts';
 import { LinkedRuntime, type PoolLimits } from './linked-runtime.ts';
 import { parseComponent } from './linker/component-parser.ts';
 
@@ -24,14 +26,43 @@ function counter(start = ''): string {
         (i32.load (i32.const 0)))
       (func (export "grow") (result i32) (memory.grow (i32.const 2)))
       (func (export "trap") (result i32) unreachable)
+      (func (export "ask") (result i32) (i32.wrap_i64 (call $seed)))
       ${start})
     (core instance $i (instantiate $m (with "random" (instance (export "seed" (func $seed))))))
     (func (export "bump") (result u32) (canon lift (core func $i "bump")))
+    (func (export "ask") (result u32) (canon lift (core func $i "ask")))
     (func (export "grow") (result u32) (canon lift (core func $i "grow")))
     (func (export "trap") (result u32) (canon lift (core func $i "trap"))))`;
 }
 
-const imports = { 'wasi:random/random': { getRandomU64: () => 7n } };
+/** Host objects that tell in which scope they are asked for random bytes. */
+class Hosts implements InstanceHosts {
+  scope: InstanceScope | undefined;
+  readonly imports = {
+    'wasi:random/random': {
+      getRandomU64: () => {
+        asked.push(this.scope);
+        return 7n;
+      },
+    },
+  };
+
+  constructor() {
+    made.push(this);
+  }
+
+  enter(scope: InstanceScope): void {
+    this.scope = scope;
+  }
+
+  leave(): void {
+    this.scope = undefined;
+  }
+}
+
+const asked: (InstanceScope | undefined)[] = [];
+const made: Hosts[] = [];
+const makeHosts = (): Hosts => new Hosts();
 
 async function runtimeOf(wat: string, limits: Partial<PoolLimits> = {}): Promise<LinkedRuntime> {
   const parsed = parseComponent(await parse(wat), []);
@@ -42,7 +73,7 @@ async function runtimeOf(wat: string, limits: Partial<PoolLimits> = {}): Promise
 
 /** One request: acquire, call, give back. */
 async function request(runtime: LinkedRuntime, name: string): Promise<unknown> {
-  const instance = await runtime.acquire(imports);
+  const instance = await runtime.acquire(new InstanceScope(), makeHosts);
   try {
     const result = await instance.call('', name, []);
     instance.release(true);
@@ -61,9 +92,45 @@ test('an instance is kept, and the next request finds it in its first state', as
   }
 });
 
+test('the host objects of an instance work in the scope of each request, and in none between two', async () => {
+  const runtime = await runtimeOf(counter());
+  made.length = 0;
+  asked.length = 0;
+  const scopes = [new InstanceScope(), new InstanceScope()];
+  for (const scope of scopes) {
+    const instance = await runtime.acquire(scope, makeHosts);
+    assert.equal(await instance.call('', 'ask', []), 7);
+    instance.release(true);
+    assert.deepEqual(
+      made.map((hosts) => hosts.scope),
+      [undefined],
+    );
+  }
+  assert.deepEqual(asked, scopes);
+});
+
+test('an instance made over other host objects gets those of the request that takes it', async () => {
+  const runtime = await runtimeOf(counter());
+  made.length = 0;
+  asked.length = 0;
+  (await runtime.acquire(new InstanceScope(), () => new Hosts())).release(true);
+  const scope = new InstanceScope();
+  for (let count = 0; count < 2; count++) {
+    const instance = await runtime.acquire(scope, makeHosts);
+    await instance.call('', 'ask', []);
+    instance.release(true);
+  }
+  assert.equal(made.length, 2);
+  assert.deepEqual(asked, [scope, scope]);
+  assert.equal(runtime.idle, 1);
+});
+
 test('requests at the same time have an instance each', async () => {
   const runtime = await runtimeOf(counter());
-  const [first, second] = [await runtime.acquire(imports), await runtime.acquire(imports)];
+  const [first, second] = [
+    await runtime.acquire(new InstanceScope(), makeHosts),
+    await runtime.acquire(new InstanceScope(), makeHosts),
+  ];
   assert.deepEqual([await first.call('', 'bump', []), await second.call('', 'bump', [])], [1, 1]);
   first.release(true);
   second.release(true);
@@ -74,7 +141,7 @@ test('requests at the same time have an instance each', async () => {
 test('an instance that trapped or whose call was given up is not kept', async () => {
   const runtime = await runtimeOf(counter());
   await assert.rejects(request(runtime, 'trap'), /unreachable/);
-  (await runtime.acquire(imports)).release(false);
+  (await runtime.acquire(new InstanceScope(), makeHosts)).release(false);
   assert.equal(runtime.idle, 0);
 });
 
@@ -106,9 +173,9 @@ for (const [limits, kept] of [
   test(`of three instances ${kept} are kept with ${JSON.stringify(limits)}`, async () => {
     const runtime = await runtimeOf(counter(), limits);
     const instances = [
-      await runtime.acquire(imports),
-      await runtime.acquire(imports),
-      await runtime.acquire(imports),
+      await runtime.acquire(new InstanceScope(), makeHosts),
+      await runtime.acquire(new InstanceScope(), makeHosts),
+      await runtime.acquire(new InstanceScope(), makeHosts),
     ];
     for (const instance of instances) instance.release(true);
     assert.equal(runtime.idle, kept);

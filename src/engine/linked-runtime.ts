@@ -1,5 +1,12 @@
 import { ShimError } from '../error.ts';
-import type { ComponentRuntime, GuestInstance, ImportObject } from './guest-instance.ts';
+import type { InstanceScope } from '../host/scope.ts';
+import type {
+  ComponentRuntime,
+  GuestInstance,
+  HostMaker,
+  ImportObject,
+  InstanceHosts,
+} from './guest-instance.ts';
 import { LinkedComponent } from './linker/linked-component.ts';
 import type { LinkedInstance } from './linker/linked-instance.ts';
 import type { LinkPlan } from './linker/plan.ts';
@@ -35,7 +42,12 @@ const constantAtStart = new Set([
   'wasi:cli/environment#initial-cwd',
 ]);
 
-type Pooled = { readonly instance: LinkedInstance; uses: number };
+type Pooled = {
+  readonly instance: LinkedInstance;
+  readonly makeHosts: HostMaker;
+  readonly hosts: InstanceHosts;
+  uses: number;
+};
 
 /**
  * A component linked by us. Instances that can go back to their state after instantiation (memory, globals, handles)
@@ -72,59 +84,67 @@ export class LinkedRuntime implements ComponentRuntime {
     return this.#component.missingFunctions(imports);
   }
 
-  async acquire(imports: ImportObject): Promise<GuestInstance> {
-    const pooled = this.#idle.pop();
-    if (pooled === undefined) return this.#lease({ instance: await this.#make(imports), uses: 0 });
-    this.#idleBytes -= pooled.instance.memoryBytes;
-    pooled.instance.attach(imports);
-    return this.#lease(pooled);
+  acquire(scope: InstanceScope, makeHosts: HostMaker): GuestInstance | Promise<GuestInstance> {
+    const idle = this.#idle.pop();
+    if (idle === undefined) return this.#make(scope, makeHosts);
+    this.#idleBytes -= idle.instance.memoryBytes;
+    const pooled = idle.makeHosts === makeHosts ? idle : { ...idle, makeHosts, hosts: makeHosts() };
+    if (pooled !== idle) pooled.instance.attach(pooled.hosts.imports);
+    pooled.hosts.enter(scope);
+    return new Lease(this, pooled);
   }
 
-  async #make(imports: ImportObject): Promise<LinkedInstance> {
-    const instance = await this.#component.start(imports);
-    if (!this.#restorable) return instance;
-    const snapshot = instance.snapshot();
-    this.#restorable =
-      snapshot.ok && snapshot.startCalls.every((call) => constantAtStart.has(withoutVersion(call)));
-    return instance;
+  async #make(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
+    const hosts = makeHosts();
+    hosts.enter(scope);
+    const instance = await this.#component.start(hosts.imports);
+    if (this.#restorable) {
+      const snapshot = instance.snapshot();
+      this.#restorable =
+        snapshot.ok && snapshot.startCalls.every((call) => constantAtStart.has(withoutVersion(call)));
+    }
+    return new Lease(this, { instance, makeHosts, hosts, uses: 0 });
   }
 
-  #lease(pooled: Pooled): GuestInstance {
-    const { instance } = pooled;
-    let released = false;
-    return {
-      call: (interfaceName, name, args) => instance.call(interfaceName, name, args),
-      release: (clean) => {
-        if (released) throw new ShimError('internal', `an instance of "${this.id}" was given back twice`);
-        released = true;
-        pooled.uses += 1;
-        if (clean && this.#keeps(pooled)) this.#keep(pooled);
-      },
-    };
-  }
-
-  #keeps({ instance, uses }: Pooled): boolean {
-    const { maxIdle, maxIdleBytes, maxInstanceBytes, maxUses } = this.#limits;
-    return (
-      this.#restorable &&
-      instance.dead === undefined &&
-      uses < maxUses &&
-      instance.memoryBytes <= maxInstanceBytes &&
-      this.#idle.length < maxIdle &&
-      this.#idleBytes + instance.memoryBytes <= maxIdleBytes
-    );
-  }
-
-  #keep(pooled: Pooled): void {
-    pooled.instance.restore();
-    // No host object of the last request stays within reach.
-    pooled.instance.attach(nothing);
+  /** Takes an instance back whose request is over; `clean` tells that its call returned. */
+  takeBack(pooled: Pooled, clean: boolean): void {
+    pooled.uses += 1;
+    // No host object of the last request stays within reach: the handles go, what is left works in no scope.
+    pooled.hosts.leave();
+    const { instance, uses } = pooled;
+    if (!clean || !this.#restorable || instance.dead !== undefined || uses >= this.#limits.maxUses) return;
+    const bytes = instance.memoryBytes;
+    const { maxIdle, maxIdleBytes, maxInstanceBytes } = this.#limits;
+    if (bytes > maxInstanceBytes || this.#idle.length >= maxIdle || this.#idleBytes + bytes > maxIdleBytes)
+      return;
+    instance.restore();
     this.#idle.push(pooled);
-    this.#idleBytes += pooled.instance.memoryBytes;
+    this.#idleBytes += bytes;
   }
 }
 
-const nothing: ImportObject = Object.freeze(Object.create(null) as Record<string, object>);
+/** An instance in the hands of one request. */
+class Lease implements GuestInstance {
+  readonly #runtime: LinkedRuntime;
+  readonly #pooled: Pooled;
+  #released = false;
+
+  constructor(runtime: LinkedRuntime, pooled: Pooled) {
+    this.#runtime = runtime;
+    this.#pooled = pooled;
+  }
+
+  call(interfaceName: string, name: string, args: readonly unknown[]): Promise<unknown> {
+    return this.#pooled.instance.call(interfaceName, name, args);
+  }
+
+  release(clean: boolean): void {
+    if (this.#released)
+      throw new ShimError('internal', `an instance of "${this.#runtime.id}" was given back twice`);
+    this.#released = true;
+    this.#runtime.takeBack(this.#pooled, clean);
+  }
+}
 
 /** `wasi:cli/environment@0.2.0#f` → `wasi:cli/environment#f`. */
 function withoutVersion(call: string): string {

@@ -1,4 +1,5 @@
 import { ShimError } from '../error.ts';
+import type { GoneSignal } from '../host/http-exchange.ts';
 
 /** Instances of an app alive at once in one worker; Spin's own default (SPIN_MAX_INSTANCE_COUNT). */
 export const defaultMaxInstances = 1000;
@@ -23,7 +24,7 @@ export class Permits {
    * Waits for a permit and returns what gives it back. Rejects with `resource-exhausted` when the queue is full, and
    * when `signal` aborts first.
    */
-  async acquire(signal: AbortSignal): Promise<() => void> {
+  async acquire(signal: GoneSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
     else await this.#wait(signal);
@@ -35,7 +36,7 @@ export class Permits {
     };
   }
 
-  #wait(signal: AbortSignal): Promise<void> {
+  #wait(signal: GoneSignal): Promise<void> {
     if (this.#waiting.size >= this.#maxWaiting) {
       throw new ShimError(
         'resource-exhausted',

@@ -3,6 +3,19 @@ import type { Readable } from 'node:stream';
 /** Header fields in order; names as received, values as raw bytes. */
 export type HeaderList = readonly (readonly [name: string, value: Uint8Array])[];
 
+/**
+ * Tells that the client has gone: as much of an AbortSignal as anybody here needs. A real one does as well, but costs a
+ * microsecond for each request, most of which have no use for it.
+ */
+export type GoneSignal = {
+  readonly aborted: boolean;
+  /** Why; undefined while the client is there. */
+  readonly reason: unknown;
+  throwIfAborted(): void;
+  addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
+};
+
 /** One inbound request with the means to answer it: the seam between the HTTP trigger and wasi:http. */
 export type HttpExchange = {
   readonly method: string;
@@ -14,7 +27,7 @@ export type HttpExchange = {
   /** Trailers of the request; only complete once `body` has ended. */
   trailers(): HeaderList;
   /** Aborts when the client has gone. */
-  readonly signal: AbortSignal;
+  readonly signal: GoneSignal;
   readonly response: ResponseSink;
 };
 

@@ -1,5 +1,5 @@
 import { missingInterface } from './missing-import.ts';
-import type { InstanceScope } from './scope.ts';
+import { type InstanceScope, noRequest, type ScopeSource } from './scope.ts';
 import { createKeyValue, type KeyValueGrant } from './spin/key-value.ts';
 import { createVariables, type VariableSource } from './spin/variables.ts';
 import { type CliGrant, createCli } from './wasi/cli.ts';
@@ -21,37 +21,65 @@ export type ComponentGrant = {
 };
 
 /**
- * The host objects of one instance by import name. `wanted` are the component's imports; of those, `missing` have no
+ * The host objects of one instance, made once for all the requests it serves. What they hold for a request hangs on
+ * that request's scope; between two requests they are in one that has ended, where they give the guest nothing.
+ */
+export class HostObjects implements ScopeSource {
+  readonly imports: Readonly<Record<string, object>>;
+  #scope: InstanceScope = noRequest;
+
+  /** `missing` are imports of the component that have no host object: they get a stand-in that fails when it is called. */
+  constructor(grant: ComponentGrant, missing: readonly string[]) {
+    this.imports = createImports(grant, this, missing);
+  }
+
+  get scope(): InstanceScope {
+    return this.#scope;
+  }
+
+  /** The scope of the request that is served from now on. */
+  enter(scope: InstanceScope): void {
+    this.#scope = scope;
+  }
+
+  /** The request is over. */
+  leave(): void {
+    this.#scope = noRequest;
+  }
+}
+
+/**
+ * Host objects by import name, working in the scope that `source` has at each call. `missing` are imports that have no
  * host object and get a stand-in that fails when it is called.
  */
 export function createImports(
   grant: ComponentGrant,
-  scope: InstanceScope,
+  source: ScopeSource,
   missing: readonly string[],
 ): Readonly<Record<string, object>> {
   const imports = Object.create(null) as Record<string, object>;
-  for (const interfaces of hostInterfaces(grant, scope)) {
+  for (const interfaces of hostInterfaces(grant, source)) {
     for (const [name, object] of interfaces) imports[name] = object;
   }
   for (const name of missing) imports[name] = missingInterface(name);
   return imports;
 }
 
-function hostInterfaces(grant: ComponentGrant, scope: InstanceScope): readonly ReadonlyMap<string, object>[] {
+function hostInterfaces(grant: ComponentGrant, source: ScopeSource): readonly ReadonlyMap<string, object>[] {
   return [
-    createIo(scope),
-    createCli(grant.cli, scope),
-    createClocks(scope),
+    createIo(source),
+    createCli(grant.cli, source),
+    createClocks(source),
     createRandom(),
-    createFilesystem(grant.filesystem, scope),
-    createDeniedSockets(scope),
-    createHttp(grant.http, scope),
-    createVariables(grant.variables, grant.componentId, scope),
-    createKeyValue(grant.keyValue, scope),
+    createFilesystem(grant.filesystem, source),
+    createDeniedSockets(source),
+    createHttp(grant.http, source),
+    createVariables(grant.variables, grant.componentId, source),
+    createKeyValue(grant.keyValue, source),
   ];
 }
 
 /** The import names that have a host object, for the check at start. */
-export function providedImports(grant: ComponentGrant, scope: InstanceScope): ReadonlySet<string> {
-  return new Set(hostInterfaces(grant, scope).flatMap((interfaces) => [...interfaces.keys()]));
+export function providedImports(grant: ComponentGrant): ReadonlySet<string> {
+  return new Set(hostInterfaces(grant, noRequest).flatMap((interfaces) => [...interfaces.keys()]));
 }

@@ -11,20 +11,73 @@ export type InstanceLimits = {
 /** Limits that suit a small node: 10,000 handles and 64 MiB. */
 export const defaultInstanceLimits: InstanceLimits = { maxHandles: 10_000, maxHeldBytes: 64 * 1024 * 1024 };
 
+/** Open objects up to which a list is searched, which for a few is faster than a set. */
+const maxListed = 16;
+
+/** The open objects of a scope, in the order of their making. */
+class OpenObjects {
+  #list: Disposable[] = [];
+  /** Takes the place of the list once that is full. */
+  #set: Set<Disposable> | undefined;
+
+  get size(): number {
+    return this.#set?.size ?? this.#list.length;
+  }
+
+  add(object: Disposable): void {
+    if (this.#set !== undefined) this.#set.add(object);
+    else if (this.#list.length < maxListed) this.#list.push(object);
+    else this.#set = new Set(this.#list).add(object);
+  }
+
+  delete(object: Disposable): void {
+    if (this.#set !== undefined) {
+      this.#set.delete(object);
+      return;
+    }
+    const list = this.#list;
+    const index = list.lastIndexOf(object);
+    if (index < 0) return;
+    for (let next = index + 1; next < list.length; next++) list[next - 1] = list[next] as Disposable;
+    list.pop();
+  }
+
+  /** Removes all of them. */
+  takeAll(): Iterable<Disposable> {
+    const all = this.#set ?? this.#list;
+    this.#set = undefined;
+    this.#list = [];
+    return all;
+  }
+}
+
 /**
- * Everything the host holds for one instance: its open objects, its pending waits, its quota. When the request is over
+ * Where the host objects of an instance find the scope they work in. They are made once for an instance and outlive its
+ * requests; each request has a scope of its own.
+ */
+export interface ScopeSource {
+  readonly scope: InstanceScope;
+}
+
+/**
+ * Everything the host holds for one request: its open objects, its pending waits, its quota. When the request is over
  * or abandoned the scope is ended: every pending wait is rejected (V8 never frees a suspended stack whose promise does
  * not settle, reference/engine.md section 4) and every object still open is disposed.
  */
-export class InstanceScope {
+export class InstanceScope implements ScopeSource {
   readonly limits: InstanceLimits;
-  #rejections = new Set<(reason: Error) => void>();
-  #open = new Set<Disposable>();
+  #rejections: Set<(reason: Error) => void> | undefined;
+  readonly #open = new OpenObjects();
   #heldBytes = 0;
   #ended: Error | undefined;
 
   constructor(limits: InstanceLimits = defaultInstanceLimits) {
     this.limits = limits;
+  }
+
+  /** Itself: host objects that live no longer than one request take it as it is. */
+  get scope(): InstanceScope {
+    return this;
   }
 
   /** The reason the scope ended, or undefined while it lives. */
@@ -39,7 +92,7 @@ export class InstanceScope {
 
   /** How many waits are pending; for tests. */
   get pendingWaits(): number {
-    return this.#rejections.size;
+    return this.#rejections?.size ?? 0;
   }
 
   /**
@@ -54,12 +107,12 @@ export class InstanceScope {
       const settle = (finish: () => void): void => {
         if (settled) return;
         settled = true;
-        this.#rejections.delete(abandon);
+        this.#rejections?.delete(abandon);
         cancel?.();
         finish();
       };
       const abandon = (reason: Error): void => settle(() => reject(reason));
-      this.#rejections.add(abandon);
+      this.#onEnd(abandon);
       cancel = start(() => settle(resolve));
       if (settled) cancel();
     });
@@ -73,14 +126,14 @@ export class InstanceScope {
     }
     return new Promise<T>((resolve, reject) => {
       const abandon = (reason: Error): void => reject(reason);
-      this.#rejections.add(abandon);
+      this.#onEnd(abandon);
       promise.then(
         (value) => {
-          this.#rejections.delete(abandon);
+          this.#rejections?.delete(abandon);
           resolve(value);
         },
         (error: unknown) => {
-          this.#rejections.delete(abandon);
+          this.#rejections?.delete(abandon);
           reject(error);
         },
       );
@@ -125,10 +178,29 @@ export class InstanceScope {
     if (this.#ended !== undefined) return;
     this.#ended = reason;
     const rejections = this.#rejections;
-    this.#rejections = new Set();
-    for (const reject of rejections) reject(reason);
-    const open = this.#open;
-    this.#open = new Set();
-    for (const object of open) object[Symbol.dispose]();
+    this.#rejections = undefined;
+    if (rejections !== undefined) for (const reject of rejections) reject(reason);
+    for (const object of this.#open.takeAll()) object[Symbol.dispose]();
+  }
+
+  #onEnd(abandon: (reason: Error) => void): void {
+    this.#rejections ??= new Set();
+    this.#rejections.add(abandon);
   }
 }
+
+/** What an interface keeps for each request by itself, such as a quota: made when first needed, gone with the scope. */
+export function perScope<T extends object>(make: (scope: InstanceScope) => T): (scope: InstanceScope) => T {
+  const known = new WeakMap<InstanceScope, T>();
+  return (scope) => {
+    const before = known.get(scope);
+    if (before !== undefined) return before;
+    const made = make(scope);
+    known.set(scope, made);
+    return made;
+  };
+}
+
+/** A scope that has ended: where host objects are while their instance serves no request. */
+export const noRequest: InstanceScope = new InstanceScope();
+noRequest.end(new Error('the instance serves no request'));

@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import { type InstanceScope, perScope, type ScopeSource } from '../scope.ts';
 
 /** One store as its backend offers it. Promises reject with an `Error` whose message the guest may read. */
 export type KeyValueBackend = {
@@ -47,7 +47,7 @@ function checkKey(key: string): void {
   if (bytes > maxKeyBytes) throw other(`the key is ${bytes} bytes long, the limit is ${maxKeyBytes}`);
 }
 
-/** The open stores of one instance. */
+/** The open stores of one request. */
 class StoreTable {
   readonly scope: InstanceScope;
   #open = 0;
@@ -149,14 +149,14 @@ async function openStore(grant: KeyValueGrant, table: StoreTable, label: string)
 }
 
 /** `fermyon:spin/key-value@2.0.0` of one instance (reference/spin.md section 4.2). Only granted labels open. */
-export function createKeyValue(grant: KeyValueGrant, scope: InstanceScope): ReadonlyMap<string, object> {
-  const table = new StoreTable(scope);
+export function createKeyValue(grant: KeyValueGrant, source: ScopeSource): ReadonlyMap<string, object> {
+  const tableOf = perScope((scope) => new StoreTable(scope));
   // The static function belongs to the instance, the methods to all: a constructor of its own over a shared prototype.
   function InstanceStore(): never {
     throw new TypeError('a store is made by its static function "open"');
   }
   InstanceStore.prototype = Store.prototype;
-  InstanceStore.open = (label: string) => openStore(grant, table, label);
+  InstanceStore.open = (label: string) => openStore(grant, tableOf(source.scope), label);
   return new Map<string, object>([['fermyon:spin/key-value@2.0.0', { Store: InstanceStore }]]);
 }
 

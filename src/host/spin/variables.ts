@@ -1,5 +1,5 @@
 import type { VariableResolver, VariableValue } from '../../app/variables.ts';
-import type { InstanceScope } from '../scope.ts';
+import type { InstanceScope, ScopeSource } from '../scope.ts';
 
 /** Resolves a component's own variables; asked at every call, because a provider's value may change. */
 export type VariableSource = Pick<VariableResolver, 'get'>;
@@ -54,12 +54,12 @@ async function getVariable(
 export function createVariables(
   resolver: VariableSource,
   componentId: string,
-  scope: InstanceScope,
+  source: ScopeSource,
 ): ReadonlyMap<string, object> {
   return new Map<string, object>([
     [
       'fermyon:spin/variables@2.0.0',
-      { get: (name: string) => getVariable(resolver, componentId, name, scope) },
+      { get: (name: string) => getVariable(resolver, componentId, name, source.scope) },
     ],
   ]);
 }

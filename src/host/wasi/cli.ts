@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import type { ScopeSource } from '../scope.ts';
 import { type ByteSink, type ByteSource, InputStream, OutputStream } from './io.ts';
 
 /** Thrown through the guest by wasi:cli/exit. Not a failure of the host: the engine turns it into the outcome. */
@@ -73,7 +73,7 @@ const terminalStderr = { getTerminalStderr: noTerminal };
  * wasi:cli 0.2 of one instance: the environment and arguments of the grant, no working directory, no terminals. Every
  * call of a `get-std*` function gives a new stream over the same source or sink.
  */
-export function createCli(grant: CliGrant, scope: InstanceScope): ReadonlyMap<string, object> {
+export function createCli(grant: CliGrant, source: ScopeSource): ReadonlyMap<string, object> {
   const stdin = grant.stdin ?? endOfInput;
   return new Map<string, object>([
     [
@@ -85,9 +85,9 @@ export function createCli(grant: CliGrant, scope: InstanceScope): ReadonlyMap<st
       },
     ],
     ['wasi:cli/exit', exitInterface],
-    ['wasi:cli/stdin', { getStdin: () => new InputStream(scope, sharedSource(stdin)) }],
-    ['wasi:cli/stdout', { getStdout: () => new OutputStream(scope, sharedSink(grant.stdout)) }],
-    ['wasi:cli/stderr', { getStderr: () => new OutputStream(scope, sharedSink(grant.stderr)) }],
+    ['wasi:cli/stdin', { getStdin: () => new InputStream(source.scope, sharedSource(stdin)) }],
+    ['wasi:cli/stdout', { getStdout: () => new OutputStream(source.scope, sharedSink(grant.stdout)) }],
+    ['wasi:cli/stderr', { getStderr: () => new OutputStream(source.scope, sharedSink(grant.stderr)) }],
     ['wasi:cli/terminal-input', terminalInput],
     ['wasi:cli/terminal-output', terminalOutput],
     ['wasi:cli/terminal-stdin', terminalStdin],

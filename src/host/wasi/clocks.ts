@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import type { ScopeSource } from '../scope.ts';
 import { Pollable, type Readiness } from './io.ts';
 
 /** Where a guest's time comes from. */
@@ -67,8 +67,8 @@ function datetime(milliseconds: number): Datetime {
 }
 
 /** wasi:clocks 0.2 (wall clock of millisecond resolution, monotonic clock, time zone UTC) of one instance. */
-export function createClocks(scope: InstanceScope, clock: Clock = systemClock): ReadonlyMap<string, object> {
-  const subscribeInstant = (when: bigint): Pollable => new Pollable(scope, new Deadline(clock, when));
+export function createClocks(source: ScopeSource, clock: Clock = systemClock): ReadonlyMap<string, object> {
+  const subscribeInstant = (when: bigint): Pollable => new Pollable(source.scope, new Deadline(clock, when));
   return new Map<string, object>([
     ['wasi:clocks/wall-clock', { now: () => datetime(clock.wall()), resolution: () => wallResolution }],
     [

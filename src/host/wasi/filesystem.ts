@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import { perScope, type ScopeSource } from '../scope.ts';
 import { Descriptor } from './filesystem-descriptor.ts';
 import { DirectoryEntryStream } from './filesystem-directory-stream.ts';
 import { errorCodeOf, type FilesystemErrorCode } from './filesystem-error.ts';
@@ -23,10 +23,13 @@ export type FilesystemGrant = {
  * wasi:filesystem 0.2 of one instance. Every call is synchronous. A guest that may not change anything gets
  * `not-permitted` for every attempt to, as from wasmtime (which Spin runs on), not `read-only`.
  */
-export function createFilesystem(grant: FilesystemGrant, scope: InstanceScope): ReadonlyMap<string, object> {
-  const quota = new OpenFileQuota(grant.maxOpenFiles ?? defaultMaxOpenFiles);
-  const getDirectories = (): readonly (readonly [Descriptor, string])[] =>
-    grant.preopens.list.map((preopen) => [Descriptor.ofPreopen(scope, quota, preopen), preopen.destination]);
+export function createFilesystem(grant: FilesystemGrant, source: ScopeSource): ReadonlyMap<string, object> {
+  const quotaOf = perScope(() => new OpenFileQuota(grant.maxOpenFiles ?? defaultMaxOpenFiles));
+  const getDirectories = (): readonly (readonly [Descriptor, string])[] => {
+    const { scope } = source;
+    const { list } = grant.preopens;
+    return list.map((preopen) => [Descriptor.ofPreopen(scope, quotaOf(scope), preopen), preopen.destination]);
+  };
   return new Map<string, object>([
     ['wasi:filesystem/types', types],
     ['wasi:filesystem/preopens', { getDirectories }],

@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import type { InstanceScope, ScopeSource } from '../scope.ts';
 
 /**
  * wasi:io 0.2 (error, poll, streams) for jco's `js` bindings under JSPI: resource methods may return promises, results
@@ -308,10 +308,10 @@ export class OutputStream {
 }
 
 /** The three wasi:io interfaces of one instance, keyed by unversioned name. */
-export function createIo(scope: InstanceScope): ReadonlyMap<string, object> {
+export function createIo(source: ScopeSource): ReadonlyMap<string, object> {
   return new Map<string, object>([
     ['wasi:io/error', { Error: IoError }],
-    ['wasi:io/poll', { Pollable, poll: (pollables: readonly Pollable[]) => poll(scope, pollables) }],
+    ['wasi:io/poll', { Pollable, poll: (pollables: readonly Pollable[]) => poll(source.scope, pollables) }],
     ['wasi:io/streams', { InputStream, OutputStream }],
   ]);
 }

@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../scope.ts';
+import type { InstanceScope, ScopeSource } from '../scope.ts';
 
 /** wasi:sockets 0.2 as a guest without a network grant sees it: complete, and every way in is refused. */
 
@@ -93,9 +93,9 @@ const udp = { UdpSocket, IncomingDatagramStream, OutgoingDatagramStream };
 const udpCreateSocket = { createUdpSocket: accessDenied };
 
 /** The seven interfaces of wasi:sockets for one instance: no socket can be made (`access-denied`), no name resolves. */
-export function createDeniedSockets(scope: InstanceScope): ReadonlyMap<string, object> {
+export function createDeniedSockets(source: ScopeSource): ReadonlyMap<string, object> {
   return new Map<string, object>([
-    ['wasi:sockets/instance-network', { instanceNetwork: () => new Network(scope) }],
+    ['wasi:sockets/instance-network', { instanceNetwork: () => new Network(source.scope) }],
     ['wasi:sockets/network', network],
     ['wasi:sockets/ip-name-lookup', ipNameLookup],
     ['wasi:sockets/tcp', tcp],

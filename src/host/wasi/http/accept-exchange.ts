@@ -1,4 +1,4 @@
-import type { HttpExchange, ResponseSink } from '../../http-exchange.ts';
+import type { GoneSignal, HeaderList, HttpExchange, ResponseSink } from '../../http-exchange.ts';
 import type { InstanceScope } from '../../scope.ts';
 import type { BodyChannel, BodyTarget } from './body-channel.ts';
 import type { ErrorCode } from './error-code.ts';
@@ -21,43 +21,66 @@ export type ExchangeOutcome =
   /** The guest dropped the outparam, trapped or was ended. Nothing was sent. */
   | { readonly kind: 'no-response' };
 
-/** What the engine passes to the guest's `handle`, and what becomes of it. */
-export type AcceptedExchange = {
-  readonly request: IncomingRequest;
-  readonly outparam: ResponseOutparam;
-  /** Settles at the latest when the scope ends; never rejects. */
-  readonly finished: Promise<ExchangeOutcome>;
-};
-
 /**
  * Makes an inbound exchange into the two arguments of wasi:http/incoming-handler `handle`. The engine then
  * - calls `handle(request, outparam)` and, whether it returns or throws, ends the scope: that cuts off a body the
- *   guest has not finished and counts an outparam it has not set as `no-response`, so that `finished` settles;
+ *   guest has not finished and counts an outparam it has not set as `no-response`, so that there is an outcome;
  * - on `error` and `no-response` answers with `sendFailure(exchange.response)`; on `sent` and `cut` it does nothing.
  * The head is sent when the outparam is set, the body streams while the guest goes on.
  */
 export function acceptExchange(exchange: HttpExchange, scope: InstanceScope): AcceptedExchange {
-  const { promise, resolve } = Promise.withResolvers<ExchangeOutcome>();
-  const answered = (answer: Answer): void => {
+  return new AcceptedExchange(exchange, scope);
+}
+
+/** What the engine passes to the guest's `handle`, and what became of it. */
+export class AcceptedExchange {
+  readonly request: IncomingRequest;
+  readonly outparam: ResponseOutparam;
+  #outcome: ExchangeOutcome | undefined;
+  #waiting: ((outcome: ExchangeOutcome) => void)[] | undefined;
+
+  constructor(exchange: HttpExchange, scope: InstanceScope) {
+    this.request = new IncomingRequest(scope, exchange);
+    this.outparam = new ResponseOutparam(scope, (answer) => this.#answered(exchange, answer));
+  }
+
+  /** There is one at the latest when the scope has ended. */
+  get outcome(): ExchangeOutcome | undefined {
+    return this.#outcome;
+  }
+
+  /** The same, when it is there; never rejects. */
+  get finished(): Promise<ExchangeOutcome> {
+    const outcome = this.#outcome;
+    if (outcome !== undefined) return Promise.resolve(outcome);
+    this.#waiting ??= [];
+    const { promise, resolve } = Promise.withResolvers<ExchangeOutcome>();
+    this.#waiting.push(resolve);
+    return promise;
+  }
+
+  /** Keeps the first outcome. */
+  settle(outcome: ExchangeOutcome): void {
+    if (this.#outcome !== undefined) return;
+    this.#outcome = outcome;
+    if (this.#waiting !== undefined) for (const resolve of this.#waiting) resolve(outcome);
+  }
+
+  #answered(exchange: HttpExchange, answer: Answer): void {
     switch (answer.kind) {
       case 'response':
-        sendResponse(exchange, answer.response, resolve);
+        sendResponse(exchange, answer.response, this);
         return;
       case 'error':
-        resolve({ kind: 'error', code: answer.code });
+        this.settle({ kind: 'error', code: answer.code });
         return;
       case 'none':
-        resolve({ kind: 'no-response' });
+        this.settle({ kind: 'no-response' });
         return;
       default:
         answer satisfies never;
     }
-  };
-  return {
-    request: new IncomingRequest(scope, exchange),
-    outparam: new ResponseOutparam(scope, answered),
-    finished: promise,
-  };
+  }
 }
 
 /** Answers 500 with an empty body, or cuts the connection when a response has begun (reference/spin.md 3.1.5). */
@@ -73,32 +96,52 @@ export function sendFailure(response: ResponseSink): void {
 function sendResponse(
   exchange: HttpExchange,
   { status, fields, body }: ResponseParts,
-  resolve: (outcome: ExchangeOutcome) => void,
+  accepted: AcceptedExchange,
 ): void {
   const bodiless = exchange.method === 'HEAD' || status === 204 || status === 304;
   const announced = contentLengthOf(fields);
-  const headers = fields.entries().filter(([name]) => name !== 'content-length');
+  const headers = fields.entries();
   fields.release();
   let refusal = refusalOf(status, announced, body, bodiless);
   if (refusal === undefined) {
-    const complete = body === undefined || (body.state === 'finished' && body.trailers === undefined);
-    const known = complete && !bodiless ? (body?.pendingBytes ?? 0) : undefined;
+    const known = bodiless ? undefined : knownLength(body);
     const length = announced === 'invalid' || announced === undefined ? known : announced;
-    if (length !== undefined && status !== 204) headers.push(['content-length', Buffer.from(`${length}`)]);
     try {
-      exchange.response.start(status, headers);
+      exchange.response.start(
+        status,
+        status === 204 ? headers.filter(isNoLength) : withLength(headers, length),
+      );
     } catch (error) {
       refusal = { tag: 'internal-error', val: error instanceof Error ? error.message : String(error) };
     }
   }
   if (refusal !== undefined) {
     body?.abort(refusal);
-    resolve({ kind: 'error', code: refusal });
+    accepted.settle({ kind: 'error', code: refusal });
     return;
   }
-  const target = responseTarget(exchange, status, bodiless, resolve);
+  const target = new ResponseTarget(exchange, status, bodiless, accepted);
   if (body === undefined) target.end(undefined);
   else body.attach(target);
+}
+
+/** The length of a body that is complete when its head is sent. */
+function knownLength(body: BodyChannel | undefined): number | undefined {
+  if (body === undefined) return 0;
+  return body.state === 'finished' && body.trailers === undefined ? body.pendingBytes : undefined;
+}
+
+type Field = [name: string, value: Uint8Array];
+
+function isNoLength([name]: Field): boolean {
+  return name !== 'content-length';
+}
+
+/** The fields with one content-length, of the given value, or none. */
+function withLength(fields: Field[], length: number | undefined): readonly Field[] {
+  const others = fields.every(isNoLength) ? fields : fields.filter(isNoLength);
+  if (length !== undefined) others.push(['content-length', Buffer.from(`${length}`)]);
+  return others;
 }
 
 /** Why a response cannot be sent. */
@@ -117,32 +160,55 @@ function refusalOf(
   return undefined;
 }
 
-function responseTarget(
-  { response, signal }: HttpExchange,
-  status: number,
-  bodiless: boolean,
-  resolve: (outcome: ExchangeOutcome) => void,
-): BodyTarget {
-  const cut = (code: ErrorCode): void => {
-    response.abort();
-    resolve({ kind: 'cut', status, code });
-  };
-  return {
-    discards: bodiless,
-    capacity: () => (signal.aborted ? 'closed' : bodiless ? discardedBytes : response.capacity()),
-    write: (bytes) => {
-      if (!bodiless && !signal.aborted) response.write(bytes);
-    },
-    isFlushed: () => bodiless || response.isFlushed(),
-    onDrain: (callback) => response.onDrain(callback),
-    end: (trailers) => {
-      if (signal.aborted) {
-        cut({ tag: 'connection-terminated' });
-        return;
-      }
-      response.end(bodiless ? undefined : trailers);
-      resolve({ kind: 'sent', status });
-    },
-    abort: cut,
-  };
+/** The way of a response's body to the client. */
+class ResponseTarget implements BodyTarget {
+  readonly discards: boolean;
+  readonly #response: ResponseSink;
+  readonly #signal: GoneSignal;
+  readonly #status: number;
+  readonly #accepted: AcceptedExchange;
+
+  constructor(
+    { response, signal }: HttpExchange,
+    status: number,
+    bodiless: boolean,
+    accepted: AcceptedExchange,
+  ) {
+    this.discards = bodiless;
+    this.#response = response;
+    this.#signal = signal;
+    this.#status = status;
+    this.#accepted = accepted;
+  }
+
+  capacity(): number | 'closed' {
+    if (this.#signal.aborted) return 'closed';
+    return this.discards ? discardedBytes : this.#response.capacity();
+  }
+
+  write(bytes: Uint8Array): void {
+    if (!this.discards && !this.#signal.aborted) this.#response.write(bytes);
+  }
+
+  isFlushed(): boolean {
+    return this.discards || this.#response.isFlushed();
+  }
+
+  onDrain(callback: () => void): () => void {
+    return this.#response.onDrain(callback);
+  }
+
+  end(trailers: HeaderList | undefined): void {
+    if (this.#signal.aborted) {
+      this.abort({ tag: 'connection-terminated' });
+      return;
+    }
+    this.#response.end(this.discards ? undefined : trailers);
+    this.#accepted.settle({ kind: 'sent', status: this.#status });
+  }
+
+  abort(code: ErrorCode): void {
+    this.#response.abort();
+    this.#accepted.settle({ kind: 'cut', status: this.#status, code });
+  }
 }

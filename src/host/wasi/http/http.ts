@@ -1,4 +1,4 @@
-import type { InstanceScope } from '../../scope.ts';
+import type { ScopeSource } from '../../scope.ts';
 import { httpErrorCode } from './error-code.ts';
 import { Fields } from './fields.ts';
 import { FutureIncomingResponse } from './future-incoming-response.ts';
@@ -40,11 +40,13 @@ type FieldEntries = readonly (readonly [name: string, value: Uint8Array])[];
 /** wasi:http/types and wasi:http/outgoing-handler of one instance, keyed by unversioned name. */
 export function createHttp(
   { outbound, warn }: HttpServices,
-  scope: InstanceScope,
+  source: ScopeSource,
 ): ReadonlyMap<string, object> {
-  const fields = guestConstructor(Fields.prototype, () => Fields.create(scope));
+  const fields = guestConstructor(Fields.prototype, () => Fields.create(source.scope));
   const types = {
-    Fields: Object.assign(fields, { fromList: (entries: FieldEntries) => Fields.fromList(scope, entries) }),
+    Fields: Object.assign(fields, {
+      fromList: (entries: FieldEntries) => Fields.fromList(source.scope, entries),
+    }),
     FutureIncomingResponse,
     FutureTrailers,
     IncomingBody,
@@ -53,19 +55,19 @@ export function createHttp(
     OutgoingBody,
     OutgoingRequest: guestConstructor(
       OutgoingRequest.prototype,
-      (headers: Fields) => new OutgoingRequest(scope, headers),
+      (headers: Fields) => new OutgoingRequest(source.scope, headers),
     ),
     OutgoingResponse: guestConstructor(
       OutgoingResponse.prototype,
-      (headers: Fields) => new OutgoingResponse(scope, headers),
+      (headers: Fields) => new OutgoingResponse(source.scope, headers),
     ),
-    RequestOptions: guestConstructor(RequestOptions.prototype, () => new RequestOptions(scope)),
+    RequestOptions: guestConstructor(RequestOptions.prototype, () => new RequestOptions(source.scope)),
     ResponseOutparam,
     httpErrorCode,
   };
   const handler = {
     handle: (request: OutgoingRequest, options: RequestOptions | undefined) =>
-      handle(outbound, warn, scope, request, options),
+      handle(outbound, warn, source.scope, request, options),
   };
   return new Map<string, object>([
     ['wasi:http/types', types],
