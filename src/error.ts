@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'address-in-use'
   | 'deadline-exceeded'
   | 'unavailable'
+  | 'data-loss'
   | 'internal';
 
 /** What one code means at each border. */
@@ -52,6 +53,8 @@ export const errorMeanings: { readonly [code in ErrorCode]: ErrorMeaning } = {
   'address-in-use': { status: 9, exitCode: 69, logLevel: 'warn', fault: 'user' },
   'deadline-exceeded': { status: 4, exitCode: 75, logLevel: 'warn', fault: 'platform' },
   unavailable: { status: 14, exitCode: 69, logLevel: 'warn', fault: 'platform' },
+  // What we wrote ourselves is damaged or was exchanged; it is made again where it can be.
+  'data-loss': { status: 15, exitCode: 74, logLevel: 'warn', fault: 'platform' },
   internal: { status: 13, exitCode: 70, logLevel: 'error', fault: 'platform' },
 };
 

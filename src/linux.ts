@@ -13,6 +13,7 @@ const { functions: libc } = dlopen(null, {
   bind: { arguments: ['int32', 'buffer', 'uint32'], return: 'int32' },
   dup: { arguments: ['int32'], return: 'int32' },
   fcntl: { arguments: ['int32', 'int32', 'int64'], return: 'int32' },
+  flock: { arguments: ['int32', 'int32'], return: 'int32' },
   getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
   ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
   listen: { arguments: ['int32', 'int32'], return: 'int32' },
@@ -141,6 +142,15 @@ export function setNoNewPrivileges(): void {
 export function duplicateFd(fd: number): number {
   const duplicateCloexec = 1030;
   return check(libc.fcntl(fd, duplicateCloexec, 0n), `duplicating descriptor ${fd}`);
+}
+
+/**
+ * Waits, this thread with all it does, until the open file is locked by nobody else (flock(2)), and locks it. The lock
+ * ends with the descriptor's close, or with the process.
+ */
+export function lockFile(fd: number): void {
+  const exclusive = 2;
+  check(libc.flock(fd, exclusive), `locking descriptor ${fd}`);
 }
 
 /** Closes a descriptor that Node does not know of. */

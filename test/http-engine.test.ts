@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { constants, existsSync, openSync, readFileSync, readSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { ComponentCache } from '../src/engine/component-cache.ts';
+import { entryOf } from '../src/engine/component-entry.ts';
 import { EngineProcess } from '../src/engine/engine-process.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
 import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
@@ -323,19 +325,13 @@ function getOnce(port: number, path: string, agent?: Agent, onFirstByte?: () => 
 }
 
 async function crashingApp(folder: string, prepared: PreparedApp): Promise<PreparedApp> {
-  const directory = join(folder, 'crashing');
-  await mkdir(directory, { recursive: true });
-  await writeFile(join(directory, 'component.mjs'), crashingGlue);
-  await writeFile(
-    join(directory, 'entry.json'),
-    JSON.stringify({
-      imports: [],
-      exports: ['wasi:http/incoming-handler@0.2.0'],
-      coreModules: [],
-      form: { kind: 'glue' },
-    }),
-  );
-  return { ...prepared, components: prepared.components.map((component) => ({ ...component, directory })) };
+  const cache = new ComponentCache(join(folder, 'store'), ['crashing']);
+  const { digest } = prepared.components[0] ?? { digest: '' };
+  const made = { glue: crashingGlue, reason: 'a test', coreModules: [], imports: [] };
+  const exports = ['wasi:http/incoming-handler@0.2.0'];
+  await cache.ensure(digest, async () => entryOf({ ...made, exports }));
+  const entryPath = cache.pathOf(digest);
+  return { ...prepared, components: prepared.components.map((component) => ({ ...component, entryPath })) };
 }
 
 function readAll(fd: number): string {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFile } from 'node:fs/promises';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { EngineProcess } from '../src/engine/engine-process.ts';
@@ -120,16 +120,17 @@ describe('apps that an engine refuses', { timeout: 120_000 }, () => {
     const prepared = await prepareApp(folder, manifestOf(), {
       'c.wasm': join(fixtures, 'hello', 'hello.wasm'),
     });
-    const directory = prepared.components[0]?.directory ?? '';
-    const broken = await temporaryFolder(suite);
-    await copyFile(join(directory, 'entry.json'), join(broken, 'entry.json'));
-    await copyFile(join(directory, 'plan.json'), join(broken, 'plan.json'));
+    const entry = prepared.components[0]?.entryPath ?? '';
+    const whole = await readFile(entry);
+    await truncate(entry, whole.length - 1);
     const engine = await EngineProcess.spawn();
-    const components = prepared.components.map((each) => ({ ...each, directory: broken }));
-    await assert.rejects(engine.claim(claimOf({ ...prepared, components }, folder)), {
-      code: 'internal',
-      message: /damaged .*remove it/,
+    await assert.rejects(engine.claim(claimOf(prepared, folder)), {
+      code: 'data-loss',
+      message: /seal is not of this node/,
     });
+    // Made again, the same engine takes it.
+    await writeFile(entry, whole);
+    await engine.claim(claimOf(prepared, folder));
     engine.signal('SIGKILL');
     await engine.exited;
   });

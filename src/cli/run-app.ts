@@ -46,7 +46,10 @@ export async function runApp(run: AppRun, context: CommandContext): Promise<numb
   const interrupts = new Interrupts();
   const booting = EngineProcess.spawn({ inheritOutput: true });
   try {
-    const preparing = prepare(run.job, { signal: interrupts.beforeServing });
+    const preparing = prepare(run.job, {
+      signal: interrupts.beforeServing,
+      warn: (line) => context.err(`warning: ${line}`),
+    });
     const [prepared, engine] = await Promise.all([preparing, booting]);
     interrupts.engine = engine;
     const app = withEnvironment(prepared, run.environment);

@@ -11,16 +11,24 @@ test('without a file and without variables the defaults hold', () => {
 });
 
 test('the file is over the defaults, and the environment over the file', () => {
-  const text = 'log_level = "debug"\nwarm_engines = 3\nhost_idle_seconds = 5\nstate_dir = "/data"\n';
+  const text =
+    'log_level = "debug"\nwarm_engines = 3\nhost_idle_seconds = 5\nstate_dir = "/data"\nmax_cache_bytes = 0\n';
   assert.deepEqual(parseNodeConfig(text, where, {}), {
     logLevel: 'debug',
+    maxCacheBytes: 0,
     warmEngines: 3,
     hostIdleSeconds: 5,
     stateDir: '/data',
   });
-  const environment = { SPINSHIM_LOG_LEVEL: 'warn', SPINSHIM_WARM_ENGINES: '0', SPINSHIM_STATE_DIR: '' };
+  const environment = {
+    SPINSHIM_LOG_LEVEL: 'warn',
+    SPINSHIM_WARM_ENGINES: '0',
+    SPINSHIM_STATE_DIR: '',
+    SPINSHIM_MAX_CACHE_BYTES: '7',
+  };
   assert.deepEqual(parseNodeConfig(text, where, environment), {
     logLevel: 'warn',
+    maxCacheBytes: 7,
     warmEngines: 0,
     hostIdleSeconds: 5,
     stateDir: '/data',
@@ -34,6 +42,8 @@ for (const [text, environment, reason] of [
   ['log_level = "loud"', {}, /"loud"/],
   ['', { SPINSHIM_WARM_ENGINES: '65' }, /SPINSHIM_WARM_ENGINES is "65"/],
   ['', { SPINSHIM_HOST_IDLE_SECONDS: 'x' }, /SPINSHIM_HOST_IDLE_SECONDS is "x"/],
+  ['max_cache_bytes = -1', {}, /max_cache_bytes/],
+  ['', { SPINSHIM_MAX_CACHE_BYTES: '-1' }, /SPINSHIM_MAX_CACHE_BYTES is "-1"/],
   ['[', {}, /config\.toml/],
 ] as const) {
   test(`${text} ${JSON.stringify(environment)} is refused`, () => {

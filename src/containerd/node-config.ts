@@ -15,6 +15,8 @@ export type NodeConfig = {
   readonly hostIdleSeconds: number;
   /** `state_dir`, `SPINSHIM_STATE_DIR`: blobs, prepared apps, components; default `/var/lib/spinshim`. */
   readonly stateDir: string;
+  /** `max_cache_bytes`, `SPINSHIM_MAX_CACHE_BYTES`: what prepared components may take in it; undefined = 2 GiB. */
+  readonly maxCacheBytes?: number;
 };
 
 /** Where the node's file lies when `SPINSHIM_CONFIG` names no other. */
@@ -34,7 +36,7 @@ export function parseNodeConfig(
   environment: Environment,
 ): NodeConfig {
   const table = parseToml(text ?? '', { where, code: 'invalid-argument' });
-  table.rejectUnknown(['log_level', 'warm_engines', 'host_idle_seconds', 'state_dir']);
+  table.rejectUnknown(['log_level', 'warm_engines', 'host_idle_seconds', 'state_dir', 'max_cache_bytes']);
   const level = setting(environment, 'SPINSHIM_LOG_LEVEL') ?? table.optionalString('log_level');
   const logLevel = parseLogLevel(level);
   if (level !== undefined && logLevel === undefined) {
@@ -43,8 +45,12 @@ export function parseNodeConfig(
       `the log level is "${level}": give trace, debug, info, warn, error or fatal`,
     );
   }
+  const maxCacheBytes =
+    numberIn(environment, 'SPINSHIM_MAX_CACHE_BYTES', Number.MAX_SAFE_INTEGER) ??
+    table.optionalInteger('max_cache_bytes', 0, Number.MAX_SAFE_INTEGER);
   return {
     ...(logLevel === undefined ? {} : { logLevel }),
+    ...(maxCacheBytes === undefined ? {} : { maxCacheBytes }),
     warmEngines:
       numberIn(environment, 'SPINSHIM_WARM_ENGINES', maxWarmEngines) ??
       table.optionalInteger('warm_engines', 0, maxWarmEngines) ??

@@ -1,49 +1,72 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { lstat, open, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
-import type { Linked } from './link.ts';
-import type { Transpiled } from './transpile.ts';
+import { lockFile } from '../linux.ts';
+import { type EntryContent, entryRevision, packEntry, unpackEntry } from './component-entry.ts';
+import {
+  isMissing,
+  makeSealKey,
+  readSealed,
+  readSealKey,
+  takeOwnFolder,
+  writeSealed,
+} from './sealed-file.ts';
 
-/** What an entry says of itself, `entry.json`. */
-export type CacheEntry = {
-  readonly imports: readonly string[];
-  readonly exports: readonly string[];
-  readonly coreModules: readonly string[];
-  /** What runs it: jco's glue, or a plan of our linker; whether an instance of a plan can be restored. */
-  readonly form: { readonly kind: 'glue' } | { readonly kind: 'plan'; readonly restorable: boolean };
-};
+/** Bytes of one entry; what a component may have at most, and room for what is made of it. */
+const maxEntryBytes = 1024 ** 3;
 
-/** File names inside an entry. */
-export const glueFile = 'component.mjs';
-export const planFile = 'plan.json';
-const entryFile = 'entry.json';
+/** Bytes of all entries of a store unless the configuration says otherwise. */
+export const defaultMaxCacheBytes = 2 * 1024 ** 3;
 
 /** Age from which a draft belongs to a preparer that was killed, milliseconds; writing one takes a second. */
 const defaultDraftLifeMs = 3_600_000;
 
+/** Files that stand for entries under work: the place of an entry among them is a matter of its digest. */
+const lockCount = 64;
+
 const digestForm = /^sha256:[0-9a-f]{64}$/;
-const fileNameForm = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
+const entryForm = /^sha256-[0-9a-f]{64}-[0-9a-f]{16}$/;
+
+export type CacheOptions = {
+  /** Least recently used entries are removed above it, the newest never. */
+  readonly maxBytes?: number;
+  readonly draftLifeMs?: number;
+  /** Told of entries that are not to be trusted or damaged, and are made again. */
+  readonly warn?: (line: string) => void;
+};
 
 /**
- * Transpiled components by content: `<store>/components/<digest>-<key>/`, where the key covers everything besides the
- * component that decides the outcome. Entries appear whole (built beside, renamed) and never change. The directory is
- * readable by its owner only; nothing that an image brought is ever taken for an entry.
+ * Components made ready to run, by content: `<store>/components/<digest>-<key>`, where the key covers everything besides
+ * the component that decides the outcome. An entry is one sealed file: it appears whole, never changes, and counts only
+ * when this node's shim wrote it under this very name. Whatever else lies there is removed, and the entry made again.
+ * For the preparer, a process of its own: waiting for another one's work stops the thread.
  */
 export class ComponentCache {
+  readonly #storeDir: string;
   readonly #directory: string;
   readonly #key: string;
+  readonly #maxBytes: number;
   readonly #draftLifeMs: number;
+  readonly #warn: (line: string) => void;
+  #sealKey: Promise<Buffer> | undefined;
 
   /** `inputs` are the versions and options that shape the output, in any stable text form. */
-  constructor(storeDir: string, inputs: readonly string[], options: { readonly draftLifeMs?: number } = {}) {
+  constructor(storeDir: string, inputs: readonly string[], options: CacheOptions = {}) {
+    this.#storeDir = storeDir;
     this.#directory = join(storeDir, 'components');
-    this.#key = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16);
+    this.#key = createHash('sha256')
+      .update([entryRevision, ...inputs].join('\n'))
+      .digest('hex')
+      .slice(0, 16);
+    this.#maxBytes = options.maxBytes ?? defaultMaxCacheBytes;
     this.#draftLifeMs = options.draftLifeMs ?? defaultDraftLifeMs;
+    this.#warn = options.warn ?? (() => {});
   }
 
   /**
-   * The directory an entry has or would have; `digest` is `sha256:<hex>` of the component's source. Throws
+   * The path an entry has or would have; `digest` is `sha256:<hex>` of the component's source. Throws
    * `invalid-argument` for anything else.
    */
   pathOf(digest: string): string {
@@ -56,103 +79,121 @@ export class ComponentCache {
     return join(this.#directory, `${digest.replace(':', '-')}-${this.#key}`);
   }
 
+  /** Whether there is an entry that can be trusted; it counts as used now. */
   async has(digest: string): Promise<boolean> {
-    return stat(join(this.pathOf(digest), entryFile)).then(
-      () => true,
-      () => false,
-    );
+    const path = this.pathOf(digest);
+    try {
+      const key = await this.#open();
+      unpackEntry(readSealed(path, key, labelOf(path), maxEntryBytes, true), path);
+      return true;
+    } catch (thrown) {
+      if (isMissing(thrown)) return false;
+      const { code, message } = ShimError.from(thrown);
+      if (code !== 'data-loss') throw thrown;
+      this.#warn(`${message}; the component is prepared again`);
+      await rm(path, { recursive: true, force: true });
+      return false;
+    }
   }
 
-  /** Writes an entry; when another process was faster its entry stays, both being the same. */
-  async put(digest: string, transpiled: Transpiled | Linked): Promise<void> {
-    const path = this.pathOf(digest);
-    const draft = join(this.#directory, `.${randomUUID()}`);
+  /**
+   * Makes the entry unless it is there. Of all preparers of a node that want one at once, whichever host they belong to,
+   * one makes it and the others wait for that; when it fails or dies the next one tries.
+   */
+  async ensure(digest: string, make: () => Promise<EntryContent>): Promise<void> {
+    if (await this.has(digest)) return;
+    const unlock = await this.#lock(digest);
     try {
-      await mkdir(draft, { recursive: true, mode: 0o700 });
-      await writeEntry(draft, transpiled);
-      await this.#publish(digest, draft, path);
+      if (!(await this.has(digest))) await this.#put(digest, await make());
+    } finally {
+      await unlock();
+    }
+  }
+
+  async #put(digest: string, content: EntryContent): Promise<void> {
+    const path = this.pathOf(digest);
+    const payload = packEntry(content);
+    try {
+      const key = await this.#open();
+      await writeSealed(path, key, labelOf(path), payload);
       await this.#removeOldDrafts();
+      await this.#shrink(path);
     } catch (error) {
       throw new ShimError(
         'internal',
         `writing the cache entry "${path}" failed: ${String(error)}; check space and permissions`,
         { cause: error },
       );
-    } finally {
-      await rm(draft, { recursive: true, force: true });
     }
   }
 
-  /** A rename over a whole entry fails, which is as good; one over remains of something else moves them away first. */
-  async #publish(digest: string, draft: string, path: string): Promise<void> {
+  #open(): Promise<Buffer> {
+    this.#sealKey ??= (async () => {
+      takeOwnFolder(this.#directory, this.#warn);
+      return makeSealKey(this.#storeDir, this.#warn);
+    })();
+    return this.#sealKey;
+  }
+
+  async #lock(digest: string): Promise<() => Promise<void>> {
+    const folder = join(this.#storeDir, 'locks');
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const place = Number.parseInt(digest.slice(-2), 16) % lockCount;
+    const file = await open(join(folder, String(place)), 'a', 0o600);
     try {
-      await rename(draft, path);
+      lockFile(file.fd);
     } catch (error) {
-      if (await this.has(digest)) return;
-      const remains = join(this.#directory, `.${randomUUID()}`);
-      await rename(path, remains).catch(() => {
-        throw error;
-      });
-      await rename(draft, path);
-      await rm(remains, { recursive: true, force: true });
+      await file.close();
+      throw error;
     }
+    return () => file.close();
   }
 
   async #removeOldDrafts(): Promise<void> {
     const deadline = Date.now() - this.#draftLifeMs;
     for (const name of await readdir(this.#directory)) {
-      if (!name.startsWith('.')) continue;
-      const draft = join(this.#directory, name);
-      const age = await stat(draft).catch(() => undefined);
-      if (age !== undefined && age.mtimeMs < deadline) await rm(draft, { recursive: true, force: true });
+      if (entryForm.test(name)) continue;
+      const path = join(this.#directory, name);
+      const info = await lstat(path).catch(() => undefined);
+      const isDraft = info?.isFile() === true && name.startsWith('.') && info.mtimeMs >= deadline;
+      if (!isDraft) await rm(path, { recursive: true, force: true });
+    }
+  }
+
+  /** Removes what was used least recently until the rest is within the bound. Engines that run hold what they need of it. */
+  async #shrink(newest: string): Promise<void> {
+    const entries: { path: string; bytes: number; usedAt: number }[] = [];
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      const info = await lstat(path).catch(() => undefined);
+      if (info !== undefined) entries.push({ path, bytes: info.size, usedAt: info.mtimeMs });
+    }
+    let total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
+    for (const { path, bytes } of entries.toSorted((a, b) => a.usedAt - b.usedAt)) {
+      if (total <= this.#maxBytes) return;
+      if (path === newest || !entryForm.test(basename(path))) continue;
+      await rm(path, { recursive: true, force: true });
+      total -= bytes;
     }
   }
 }
 
-/** Every file reaches the disk before the entry gets its name: after a power cut it is whole or absent. */
-async function writeEntry(directory: string, transpiled: Transpiled | Linked): Promise<void> {
-  const write = (name: string, content: string | Uint8Array): Promise<void> => {
-    if (!fileNameForm.test(name))
-      throw new ShimError('internal', `the transpiler made a file named "${name}"`);
-    return writeFile(join(directory, name), content, { mode: 0o600, flush: true });
-  };
-  const entry: CacheEntry = {
-    imports: transpiled.imports,
-    exports: transpiled.exports,
-    coreModules: transpiled.coreModules.map(([name]) => name),
-    form: 'glue' in transpiled ? { kind: 'glue' } : { kind: 'plan', restorable: transpiled.restorable },
-  };
-  if ('glue' in transpiled) await write(glueFile, transpiled.glue);
-  else await write(planFile, JSON.stringify(transpiled.plan));
-  for (const [name, bytes] of transpiled.coreModules) await write(name, bytes);
-  await write(entryFile, JSON.stringify(entry));
+function labelOf(path: string): string {
+  return `component ${basename(path)}`;
 }
 
-/** Reads an entry's description. Throws `internal` when the directory is not an entry. */
-export async function readCacheEntry(directory: string): Promise<CacheEntry> {
-  const unreadable = (cause: unknown): ShimError =>
-    new ShimError(
-      'internal',
-      `the cache entry "${directory}" cannot be read: remove it and start the pod again`,
-      { cause },
-    );
-  let entry: Partial<Record<keyof CacheEntry, unknown>>;
+/**
+ * Reads an entry for running it, checked; it counts as used now. `digest` is that of the component it is to be made of.
+ * Throws `data-loss` when there is none that can be trusted: it has to be prepared again.
+ */
+export function openCacheEntry(path: string, digest: string): EntryContent {
   try {
-    entry = JSON.parse(await readFile(join(directory, entryFile), 'utf8')) as typeof entry;
-  } catch (error) {
-    throw unreadable(error);
+    if (!basename(path).startsWith(`${digest.replace(':', '-')}-`))
+      throw new ShimError('data-loss', `"${path}" is not used: it is not of ${digest}`);
+    const key = readSealKey(join(dirname(path), '..'));
+    return unpackEntry(readSealed(path, key, labelOf(path), maxEntryBytes, true), path);
+  } catch (thrown) {
+    if (!isMissing(thrown)) throw thrown;
+    throw new ShimError('data-loss', ShimError.from(thrown).message, { cause: thrown });
   }
-  const { imports, exports, coreModules, form } = entry;
-  if (!isStrings(imports) || !isStrings(exports) || !isStrings(coreModules) || !isForm(form))
-    throw unreadable(new Error(`"${entryFile}" lacks a part`));
-  return { imports, exports, coreModules, form };
-}
-
-function isStrings(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-function isForm(value: unknown): value is CacheEntry['form'] {
-  if (typeof value !== 'object' || value === null || !('kind' in value)) return false;
-  return value.kind === 'glue' || (value.kind === 'plan' && 'restorable' in value);
 }

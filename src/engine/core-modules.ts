@@ -1,43 +1,51 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ShimError } from '../error.ts';
-import { type CacheEntry, readCacheEntry } from './component-cache.ts';
-import type { PreparedApp } from './prepared-app.ts';
+import { openCacheEntry } from './component-cache.ts';
+import type { CacheEntry } from './component-entry.ts';
+import type { PreparedApp, PreparedComponent } from './prepared-app.ts';
 
-/** A component's cache entry with its core modules compiled; it can be posted to workers, which then share the code. */
+/**
+ * A component with its core modules compiled; it can be posted to workers, which then share the code and need nothing
+ * of the cache.
+ */
 export type CompiledComponent = {
   readonly id: string;
-  readonly directory: string;
+  readonly digest: string;
   readonly entry: CacheEntry;
+  /** The glue as ES module text, or the plan as JSON. */
+  readonly text: string;
   readonly modules: ReadonlyMap<string, WebAssembly.Module>;
 };
 
-/** Reads and compiles the core modules of every component, each digest once. Throws `internal` for a damaged cache. */
+/**
+ * Reads the cache entry of every component, checks that this node's shim wrote it, and compiles its core modules, each
+ * digest once. Throws `data-loss` for an entry that has to be made again.
+ */
 export async function compileCoreModules(prepared: PreparedApp): Promise<readonly CompiledComponent[]> {
-  const byDirectory = new Map<string, Promise<Omit<CompiledComponent, 'id'>>>();
+  const byPath = new Map<string, Promise<Omit<CompiledComponent, 'id'>>>();
   return Promise.all(
-    prepared.components.map(async ({ id, directory }) => {
-      const known = byDirectory.get(directory) ?? compileEntry(directory);
-      byDirectory.set(directory, known);
-      return { id, ...(await known) };
+    prepared.components.map(async (component) => {
+      const known = byPath.get(component.entryPath) ?? compileEntry(component);
+      byPath.set(component.entryPath, known);
+      return { id: component.id, ...(await known) };
     }),
   );
 }
 
-async function compileEntry(directory: string): Promise<Omit<CompiledComponent, 'id'>> {
-  const entry = await readCacheEntry(directory);
+async function compileEntry({
+  entryPath,
+  digest,
+}: PreparedComponent): Promise<Omit<CompiledComponent, 'id'>> {
+  const { entry, text, coreModules } = openCacheEntry(entryPath, digest);
   const modules = await Promise.all(
-    entry.coreModules.map(async (name): Promise<[string, WebAssembly.Module]> => {
+    coreModules.map(async ([name, bytes]): Promise<[string, WebAssembly.Module]> => {
       try {
-        return [name, await WebAssembly.compile(await readFile(join(directory, name)))];
+        return [name, await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>)];
       } catch (error) {
-        throw new ShimError(
-          'internal',
-          `the cache entry "${directory}" is damaged ("${name}"): remove it and start the pod again`,
-          { cause: error },
-        );
+        throw new ShimError('data-loss', `"${entryPath}" is not used: "${name}" does not compile`, {
+          cause: error,
+        });
       }
     }),
   );
-  return { directory, entry, modules: new Map(modules) };
+  return { digest, entry, text, modules: new Map(modules) };
 }

@@ -91,11 +91,12 @@ export class EngineServer {
     const worker = this.#spare;
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
-    this.#spare = undefined;
     const memoryPages = instanceMemoryPages(claim.environment);
     if (memoryPages !== undefined) limitInstanceMemory(memoryPages);
-    const networkFd = enterNetwork(claim.network);
+    // First, so that an engine whose app has to be prepared again can be claimed again.
     const components = await compileCoreModules(claim.prepared);
+    this.#spare = undefined;
+    const networkFd = enterNetwork(claim.network);
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
     const app = { claim, components, stdout, stderr, lastRequest: new LastRequest() };

@@ -1,8 +1,6 @@
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { registerHooks } from 'node:module';
 import { ShimError } from '../error.ts';
 import type { InstanceScope } from '../host/scope.ts';
-import { glueFile } from './component-cache.ts';
 import type { ComponentRuntime, GuestInstance, HostMaker, ImportObject } from './guest-instance.ts';
 import { lowerCamel } from './linker/host-names.ts';
 
@@ -36,15 +34,13 @@ export class GlueRuntime implements ComponentRuntime {
     this.#modules = modules;
   }
 
-  /** Imports the glue of a cache entry. `modules` are the entry's core modules by file name. */
+  /** Imports the glue of a component. `modules` are its core modules by the name under which the glue asks for them. */
   static async load(
     id: string,
-    directory: string,
+    source: { readonly name: string; readonly text: string },
     modules: ReadonlyMap<string, WebAssembly.Module>,
   ): Promise<GlueRuntime> {
-    const glue = (await import(pathToFileURL(join(directory, glueFile)).href)) as {
-      instantiate: Instantiate;
-    };
+    const glue = (await importText(source.name, source.text)) as { instantiate: Instantiate };
     return new GlueRuntime(id, glue.instantiate, modules);
   }
 
@@ -81,6 +77,25 @@ export class GlueRuntime implements ComponentRuntime {
       },
       release: () => hosts.leave(),
     };
+  }
+}
+
+/**
+ * Imports an ES module whose text is in memory: the bytes that were checked are those that run, whatever has happened to
+ * the file since.
+ */
+async function importText(name: string, text: string): Promise<unknown> {
+  const url = `spinshim-glue:${name}`;
+  const hooks = registerHooks({
+    resolve: (specifier, context, next) =>
+      specifier === url ? { url, format: 'module', shortCircuit: true } : next(specifier, context),
+    load: (loaded, context, next) =>
+      loaded === url ? { format: 'module', source: text, shortCircuit: true } : next(loaded, context),
+  });
+  try {
+    return await import(url);
+  } finally {
+    hooks.deregister();
   }
 }
 

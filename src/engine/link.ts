@@ -1,3 +1,4 @@
+import type { Reuse } from './component-entry.ts';
 import { parseComponent } from './linker/component-parser.ts';
 import type { LinkPlan } from './linker/plan.ts';
 
@@ -10,14 +11,16 @@ export type Linked = {
   readonly imports: readonly string[];
   /** Exported interfaces with their version, and functions outside of interfaces. */
   readonly exports: readonly string[];
-  /** Whether instances can go back to their first state. */
-  readonly restorable: boolean;
+  readonly reuse: Reuse;
 };
 
-/** Reads a component for our linker; undefined for those it leaves to jco (composed ones, async ABI, …). */
-export function linkComponent(component: Uint8Array, asyncImports: readonly string[]): Linked | undefined {
+/** Reads a component for our linker; of those it leaves to jco (composed ones, async ABI, …) only the reason. */
+export function linkComponent(
+  component: Uint8Array,
+  asyncImports: readonly string[],
+): Linked | { readonly reason: string } {
   const parsed = parseComponent(component, asyncImports);
-  if (!parsed.linkable) return undefined;
+  if (!parsed.linkable) return { reason: parsed.reason };
   const { plan, modules, eligible } = parsed;
   return {
     plan,
@@ -26,6 +29,6 @@ export function linkComponent(component: Uint8Array, asyncImports: readonly stri
     exports: plan.exports.flatMap(([name, functions]) =>
       name === '' ? functions.map((exported) => exported.name) : [name],
     ),
-    restorable: eligible.ok,
+    reuse: eligible,
   };
 }

@@ -3,7 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import type { App, Component } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { asyncImports } from '../host/async-imports.ts';
-import { ComponentCache } from './component-cache.ts';
+import { type CacheOptions, ComponentCache } from './component-cache.ts';
+import { type EntryContent, entryOf } from './component-entry.ts';
 import { importMap } from './import-names.ts';
 import { type AdapterPaths, firstLine, liftToComponent } from './lift.ts';
 import { linkComponent } from './link.ts';
@@ -24,15 +25,16 @@ export async function prepareApp(
   storeDir: string,
   adapters: AdapterPaths,
   toolVersion: string,
-  { alwaysJco = false }: { readonly alwaysJco?: boolean } = {},
+  { alwaysJco = false, ...cacheOptions }: CacheOptions & { readonly alwaysJco?: boolean } = {},
 ): Promise<PreparedApp> {
-  const cache = new ComponentCache(storeDir, [
+  const inputs = [
     toolVersion,
     String(transpileRevision),
     alwaysJco ? 'jco' : String(planRevision),
     JSON.stringify(asyncImports),
     JSON.stringify(importMap),
-  ]);
+  ];
+  const cache = new ComponentCache(storeDir, inputs, cacheOptions);
   const components: PreparedComponent[] = [];
   for (const component of app.components)
     components.push(await prepareComponent(component, cache, adapters, alwaysJco));
@@ -45,10 +47,17 @@ async function prepareComponent(
   adapters: AdapterPaths,
   alwaysJco: boolean,
 ): Promise<PreparedComponent> {
-  const { digest, path } = component.source;
-  const prepared = { id: component.id, directory: cache.pathOf(digest), digest };
-  if (await cache.has(digest)) return prepared;
-  const where = `component "${component.id}" ("${path}")`;
+  const { digest } = component.source;
+  await cache.ensure(digest, () => makeEntry(component, adapters, alwaysJco));
+  return { id: component.id, entryPath: cache.pathOf(digest), digest };
+}
+
+async function makeEntry(
+  { id, source: { digest, path } }: Component,
+  adapters: AdapterPaths,
+  alwaysJco: boolean,
+): Promise<EntryContent> {
+  const where = `component "${id}" ("${path}")`;
   const { size } = await stat(path);
   if (size > maxComponentBytes) {
     throw new ShimError(
@@ -65,9 +74,10 @@ async function prepareComponent(
     );
   }
   const lifted = await liftToComponent(bytes, adapters, where);
-  const linked = alwaysJco ? undefined : linkComponent(lifted, asyncImports);
-  const transpiled = linked ?? (await transpileComponent(lifted, asyncImports, where));
-  for (const [name, module] of transpiled.coreModules) {
+  const linked = alwaysJco ? { reason: 'jco was asked for' } : linkComponent(lifted, asyncImports);
+  const made =
+    'plan' in linked ? linked : await transpileComponent(lifted, asyncImports, where, linked.reason);
+  for (const [name, module] of made.coreModules) {
     await WebAssembly.compile(Buffer.from(module)).catch((error: unknown) => {
       throw new ShimError(
         'invalid-component',
@@ -78,6 +88,5 @@ async function prepareComponent(
       );
     });
   }
-  await cache.put(digest, transpiled);
-  return prepared;
+  return entryOf(made);
 }

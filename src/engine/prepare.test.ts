@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { App } from '../app/types.ts';
+import { lockFile } from '../linux.ts';
 import { findInstallation } from './installation.ts';
 import { type PrepareJob, prepare } from './prepare.ts';
 import { maxComponentBytes, prepareApp as prepareInProcess } from './prepare-app.ts';
+import type { PreparedApp } from './prepared-app.ts';
 import { fixtures, prepareApp, temporaryFolder } from './test-engine.ts';
 
 const header = `spin_manifest_version = 2
@@ -35,11 +37,64 @@ test('a component is transpiled once; later and simultaneous preparers get the s
     prepareApp(folder, manifest, { 'c.wasm': hello }),
     prepareApp(folder, manifest, { 'c.wasm': hello }),
   ]);
-  assert.equal(one.components[0]?.directory, two.components[0]?.directory);
+  assert.equal(one.components[0]?.entryPath, two.components[0]?.entryPath);
   const entries = await readdir(join(folder, 'store', 'components'));
   assert.equal(entries.length, 1, entries.join());
   const later = await prepareApp(folder, manifest, { 'c.wasm': hello });
   assert.deepEqual(later.components, one.components);
+});
+
+test('of preparers that want one component at once, those that come late wait for the first and take its work', async (t) => {
+  const folder = await temporaryFolder(t);
+  const again = (): Promise<PreparedApp> => prepareApp(folder, manifest, { 'c.wasm': hello });
+  const first = await again();
+  const entry = first.components[0]?.entryPath ?? '';
+  const kept = join(folder, 'kept');
+  await rename(entry, kept);
+
+  // The test stands for the first one: it has the lock, and makes the entry while the others wait.
+  const locks = join(folder, 'store', 'locks');
+  const names = await readdir(locks);
+  const held = await Promise.all(names.map((name) => open(join(locks, name), 'a')));
+  try {
+    for (const { fd } of held) lockFile(fd);
+    const others = Promise.all([again(), again(), again()]);
+    const { ino } = await stat(join(locks, names[0] ?? ''));
+    await Promise.race([others, until(() => waitersFor(ino) === 3)]);
+    await rename(kept, entry);
+    const made = await stat(entry);
+    for (const file of held) await file.close();
+    for (const { components } of await others) assert.deepEqual(components, first.components);
+    assert.equal((await stat(entry)).ino, made.ino, 'nobody made it again');
+  } finally {
+    for (const file of held) await file.close();
+  }
+});
+
+/** How many wait for a lock of that file. */
+function waitersFor(ino: number): number {
+  const lines = readFileSync('/proc/locks', 'latin1').split('\n');
+  return lines.filter((line) => line.includes('-> FLOCK') && line.includes(`:${ino} `)).length;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+test('a preparer tells what it found damaged and made again', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { components } = await prepareApp(folder, manifest, { 'c.wasm': hello });
+  const entry = components[0]?.entryPath ?? '';
+  await truncate(entry, 100);
+  const warnings: string[] = [];
+  const app = join(folder, 'app');
+  await mkdir(app);
+  await writeFile(join(app, 'spin.toml'), manifest);
+  await writeFile(join(app, 'c.wasm'), await readFile(hello));
+  const prepared = await prepare(folderJob(folder), { warn: (line) => warnings.push(line) });
+  assert.deepEqual(prepared.components, components);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', /seal .* prepared again/);
 });
 
 test('modules are lifted: one with component types, a command, WAT', async (t) => {
@@ -124,8 +179,8 @@ for (const [name, source, code, reason] of refused) {
         return true;
       },
     );
-    const kept: readonly string[] = await readdir(join(folder, 'store')).catch(() => []);
-    assert.ok(!kept.includes('components'), kept.join());
+    const kept = await readdir(join(folder, 'store', 'components'));
+    assert.deepEqual(kept, []);
   });
 }
 

@@ -27,13 +27,20 @@ export type PrepareJob = {
   readonly workDir: string;
   /** Component ids to keep, `SPIN_COMPONENTS_TO_RETAIN`. */
   readonly retain?: readonly string[];
+  /** Bytes that prepared components may take in the store; default 2 GiB. */
+  readonly maxCacheBytes?: number;
   /** Has jco transpile also what our linker would take; tests hold the two against each other. */
   readonly alwaysJco?: boolean;
 };
 
 /** What the preparer answers, one message. */
 export type PrepareReply =
-  | { readonly type: 'prepared'; readonly prepared: PreparedApp }
+  | {
+      readonly type: 'prepared';
+      readonly prepared: PreparedApp;
+      /** What was wrong in the store and has been made again. */
+      readonly warnings: readonly string[];
+    }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };
 
 /** Time for one app, milliseconds; large JavaScript components take 1 to 2 s. */
@@ -48,7 +55,12 @@ const maxHeapMiB = 1024;
  */
 export function prepare(
   job: PrepareJob,
-  options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+  options: {
+    readonly timeoutMs?: number;
+    readonly signal?: AbortSignal;
+    /** Told what was wrong in the store and has been made again. */
+    readonly warn?: (line: string) => void;
+  } = {},
 ): Promise<PreparedApp> {
   if (options.signal?.aborted === true) return Promise.reject(cancelled());
   const { node, preparer } = findInstallation();
@@ -82,8 +94,12 @@ export function prepare(
     );
     child.once('message', (message) => {
       const reply = message as PrepareReply;
-      if (reply.type === 'prepared') resolve(reply.prepared);
-      else reject(new ShimError(reply.code, reply.message));
+      if (reply.type === 'failed') {
+        reject(new ShimError(reply.code, reply.message));
+        return;
+      }
+      for (const line of reply.warnings) options.warn?.(line);
+      resolve(reply.prepared);
     });
     child.once('close', (code, signal) => {
       clearTimeout(timer);

@@ -1,10 +1,10 @@
 import type { App } from '../app/types.ts';
 
-/** One component ready to be compiled: a directory of the cache with glue, core modules and their description. */
+/** One component ready to be compiled: an entry of the cache with glue or plan, core modules and their description. */
 export type PreparedComponent = {
   readonly id: string;
   /** Absolute path of the cache entry. */
-  readonly directory: string;
+  readonly entryPath: string;
   /** `sha256:<hex>` of the component's source. */
   readonly digest: string;
 };

@@ -26,8 +26,11 @@ async function handle(job: PrepareJob, openContent: OpenContent): Promise<Prepar
   const { adapters, transpilerVersion } = findInstallation();
   await mkdir(job.storeDir, { recursive: true, mode: 0o700 });
   const app = await openContent(job);
-  return {
-    type: 'prepared',
-    prepared: await prepareApp(app, job.storeDir, adapters, transpilerVersion, job),
-  };
+  const warnings: string[] = [];
+  const prepared = await prepareApp(app, job.storeDir, adapters, transpilerVersion, {
+    ...(job.alwaysJco === undefined ? {} : { alwaysJco: job.alwaysJco }),
+    ...(job.maxCacheBytes === undefined ? {} : { maxBytes: job.maxCacheBytes }),
+    warn: (line) => warnings.push(line),
+  });
+  return { type: 'prepared', prepared, warnings };
 }

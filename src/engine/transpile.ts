@@ -5,7 +5,9 @@ import { firstLine } from './lift.ts';
 
 /** What jco makes of a component: ES module text, core modules, and the names at both ends. */
 export type Transpiled = {
-  readonly glue: Uint8Array;
+  readonly glue: string;
+  /** Why our linker left the component to jco. */
+  readonly reason: string;
   /** Core modules by the name under which the glue asks for them. */
   readonly coreModules: readonly (readonly [name: string, bytes: Uint8Array])[];
   /** Import names as the glue looks them up (`wasi:http/types`, `fermyon:spin/key-value@2.0.0`). */
@@ -15,11 +17,11 @@ export type Transpiled = {
 };
 
 /** Version of the way components are transpiled; part of the cache key, raised with every change that matters. */
-export const transpileRevision = 2;
+export const transpileRevision = 3;
 
 /**
  * Transpiles a component for JSPI. `asyncImports` are the host functions that may wait, in jco's notation
- * (`wasi:io/poll#poll`); every export may suspend. Throws `invalid-component`.
+ * (`wasi:io/poll#poll`); every export may suspend. `reason` is kept with the outcome. Throws `invalid-component`.
  *
  * After one failure jco refuses every later call in the same process, so a process transpiles one app and ends.
  */
@@ -27,6 +29,7 @@ export async function transpileComponent(
   component: Uint8Array,
   asyncImports: readonly string[],
   where: string,
+  reason = '',
 ): Promise<Transpiled> {
   const { generate, $init } = await import('@bytecodealliance/jco-transpile/component');
   await $init;
@@ -50,7 +53,8 @@ export async function transpileComponent(
   const glue = output.files.find(([name]) => name === 'component.js')?.[1];
   if (glue === undefined) throw new ShimError('internal', `jco gave no "component.js" for ${where}`);
   return {
-    glue: Buffer.from(patchGlue(Buffer.from(glue).toString('utf8'), where)),
+    glue: patchGlue(Buffer.from(glue).toString('utf8'), where),
+    reason,
     coreModules: output.files.filter(([name]) => name.endsWith('.wasm')),
     imports: output.imports,
     exports: output.exports.map(([name]) => name),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
@@ -29,7 +29,7 @@ function appAt(source: string): PreparedApp {
   };
   return {
     app: { name: 'a', variables: [], triggers: [], components: [component] },
-    components: [{ id: 'c', directory: join(store, 'c'), digest: 'sha256:0' }],
+    components: [{ id: 'c', entryPath: join(store, 'c'), digest: 'sha256:0' }],
   };
 }
 
@@ -91,6 +91,33 @@ test('an app with files elsewhere is not kept', async () => {
   const image = { digest: 'sha256:1', rootfs: '/none' };
   await memo.get(image, undefined, async () => appAt(join(folder, 'r1', 'a.wasm')));
   assert.deepEqual(readdirSync(store), ['c']);
+});
+
+test('a kept app that was changed does not count, with a warning', async () => {
+  writeFileSync(join(store, 'a.wasm'), '');
+  const app = appAt(join(store, 'a.wasm'));
+  const image = { digest: 'sha256:1', rootfs: '/none' };
+  await new AppMemo(store, '1').get(image, undefined, async () => app);
+  const [name] = readdirSync(join(store, 'apps'));
+  const path = join(store, 'apps', name ?? '');
+  writeFileSync(path, readFileSync(path, 'latin1').replace('"name":"a"', '"name":"b"'), 'latin1');
+  const warnings: string[] = [];
+  const memo = new AppMemo(store, '1', (line) => warnings.push(line));
+  await assert.rejects(memo.get(image, undefined, unexpected), /prepared again/);
+  assert.match(warnings.join(), /seal is not of this node/);
+  assert.deepEqual(await memo.get(image, undefined, async () => app), app);
+  assert.equal(warnings.length, 2);
+});
+
+test('what turned out not to run is prepared anew, and that is kept', async () => {
+  writeFileSync(join(store, 'a.wasm'), '');
+  const app = appAt(join(store, 'a.wasm'));
+  const image = { digest: 'sha256:1', rootfs: '/none' };
+  const memo = new AppMemo(store, '1');
+  await memo.get(image, undefined, async () => app);
+  const better = { ...app, app: { ...app.app, name: 'b' } };
+  assert.deepEqual(await memo.get(image, undefined, async () => better, true), better);
+  assert.deepEqual(await memo.get(image, undefined, unexpected), better);
 });
 
 test('two that come at once prepare once', async () => {

@@ -1,7 +1,16 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { access, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PreparedApp } from '../engine/prepared-app.ts';
+import {
+  isMissing,
+  makeSealKey,
+  readSealed,
+  readSealKey,
+  takeOwnFolder,
+  writeSealed,
+} from '../engine/sealed-file.ts';
+import { ShimError } from '../error.ts';
 import { Lock } from './lock.ts';
 
 /** Stands for the container's root file system in what is kept. No path begins with it. */
@@ -10,46 +19,57 @@ const rootfsToken = 'rootfs:';
 /** Apps kept in memory; the rest is read from the disk again. */
 const maxRemembered = 256;
 
+/** Bytes of one kept app. */
+const maxAppBytes = 16 * 1024 * 1024;
+
 /**
- * Remembers what an image was prepared to, in memory and as `<store>/apps/<key>.json`, so that the next container of
- * the image starts without a preparer. Kept are apps whose files all lie in the store or in the image's root file
+ * Remembers what an image was prepared to, in memory and as `<store>/apps/<key>`, sealed, so that the next container of
+ * the image starts without a preparer: what an app may do is read from it, so no file that this node did not write counts. Kept are apps whose files all lie in the store or in the image's root file
  * system, which every container of the image has at a place of its own; others go with their container.
  */
 export class AppMemo {
   readonly #storeDir: string;
   readonly #version: string;
+  readonly #warn: (line: string) => void;
   readonly #apps = new Map<string, PreparedApp>();
   /** Key → so that one image is prepared once, however many containers of it come at the same time. */
   readonly #locks = new Map<string, Lock>();
 
-  /** `version`: ours; another version prepares anew. */
-  constructor(storeDir: string, version: string) {
+  /** `version`: ours; another version prepares anew. `warn` is told of files that are not to be trusted. */
+  constructor(storeDir: string, version: string, warn: (line: string) => void = () => {}) {
     this.#storeDir = storeDir;
     this.#version = version;
+    this.#warn = warn;
   }
 
   /**
    * The app of an image (by its target's digest) with the given components, prepared by `prepare` if need be; `rootfs`
-   * is where this container has the image's root file system.
+   * is where this container has the image's root file system. `anew`: what is remembered turned out not to run.
    */
   async get(
     image: { readonly digest: string; readonly rootfs: string },
     retain: readonly string[] | undefined,
     prepare: () => Promise<PreparedApp>,
+    anew = false,
   ): Promise<PreparedApp> {
     const parts = [this.#version, image.digest, retain === undefined ? '' : JSON.stringify(retain)];
     const key = createHash('sha256').update(parts.join('\n')).digest('hex');
     const lock = this.#locks.get(key) ?? new Lock();
     this.#locks.set(key, lock);
     try {
-      return await lock.run(() => this.#find(key, image.rootfs, prepare));
+      return await lock.run(() => this.#find(key, image.rootfs, prepare, anew));
     } finally {
       if (lock.idle) this.#locks.delete(key);
     }
   }
 
-  async #find(key: string, rootfs: string, prepare: () => Promise<PreparedApp>): Promise<PreparedApp> {
-    const kept = this.#apps.get(key) ?? (await this.#read(key));
+  async #find(
+    key: string,
+    rootfs: string,
+    prepare: () => Promise<PreparedApp>,
+    anew: boolean,
+  ): Promise<PreparedApp> {
+    const kept = anew ? undefined : (this.#apps.get(key) ?? this.#read(key));
     const known = kept === undefined ? undefined : mapPaths(kept, (path) => toRootfs(path, rootfs));
     if (kept !== undefined && known !== undefined && (await isWhole(known))) {
       this.#remember(key, kept);
@@ -72,29 +92,33 @@ export class AppMemo {
   }
 
   #file(key: string): string {
-    return join(this.#storeDir, 'apps', `${key}.json`);
+    return join(this.#storeDir, 'apps', key);
   }
 
-  async #read(key: string): Promise<PreparedApp | undefined> {
+  #read(key: string): PreparedApp | undefined {
     try {
-      return JSON.parse(await readFile(this.#file(key), 'utf8')) as PreparedApp;
-    } catch {
+      const payload = readSealed(this.#file(key), readSealKey(this.#storeDir), labelOf(key), maxAppBytes);
+      return JSON.parse(payload.toString('utf8')) as PreparedApp;
+    } catch (thrown) {
+      if (!isMissing(thrown)) this.#warn(`${ShimError.from(thrown).message}; the app is prepared again`);
       return undefined;
     }
   }
 
   async #write(key: string, app: PreparedApp): Promise<void> {
-    const path = this.#file(key);
-    const draft = `${path}.${randomUUID()}`;
-    await mkdir(join(this.#storeDir, 'apps'), { recursive: true, mode: 0o700 });
-    await writeFile(draft, JSON.stringify(app), { mode: 0o600 });
-    await rename(draft, path);
+    takeOwnFolder(join(this.#storeDir, 'apps'), this.#warn);
+    const sealKey = await makeSealKey(this.#storeDir, this.#warn);
+    await writeSealed(this.#file(key), sealKey, labelOf(key), [Buffer.from(JSON.stringify(app))]);
   }
 
   #isShareable(app: PreparedApp): boolean {
     const bases = [`${this.#storeDir}/`, rootfsToken];
     return pathsOf(app).every((path) => bases.some((base) => path.startsWith(base)));
   }
+}
+
+function labelOf(key: string): string {
+  return `app ${key}`;
 }
 
 function fromRootfs(path: string, rootfs: string): string {
@@ -131,6 +155,6 @@ function mapPaths({ app, components }: PreparedApp, change: (path: string) => st
         files: component.files.map((mount) => ({ ...mount, source: change(mount.source) })),
       })),
     },
-    components: components.map((entry) => ({ ...entry, directory: change(entry.directory) })),
+    components: components.map((entry) => ({ ...entry, entryPath: change(entry.entryPath) })),
   };
 }

@@ -24,6 +24,8 @@ export type SpinRuntime = {
   readonly namespace: string;
   /** Directory of blobs, prepared apps and transpiled components. */
   readonly storeDir: string;
+  /** Bytes that prepared components may take in it; undefined = the preparer's own bound. */
+  readonly maxCacheBytes?: number | undefined;
   readonly pool: EnginePool;
   readonly memo: AppMemo;
   readonly imageOf: ImageOf;
@@ -113,16 +115,23 @@ export class SpinContainer implements Workload {
     try {
       await this.#held.addProcesses([engine.pid], 'to be placed');
       phases.end('cgroup');
-      await engine.claim({
-        id,
-        prepared,
-        network,
-        environment: spec.env,
-        args: spec.args,
-        stdout: stdio.stdout,
-        stderr: stdio.stderr,
-        stateDir,
-        ...files,
+      const claim = (app: PreparedApp): Promise<void> =>
+        engine.claim({
+          id,
+          prepared: app,
+          network,
+          environment: spec.env,
+          args: spec.args,
+          stdout: stdio.stdout,
+          stderr: stdio.stderr,
+          stateDir,
+          ...files,
+        });
+      await claim(prepared).catch(async (error: unknown) => {
+        // The engine trusts no entry that another could have written; it is made again, once.
+        if (ShimError.from(error).code !== 'data-loss') throw error;
+        this.#runtime.log.warn({ instance: id, err: error }, 'a prepared component is made again');
+        await claim(await this.#prepare(filesDir, 'anew'));
       });
       phases.end('claim');
     } finally {
@@ -190,8 +199,8 @@ export class SpinContainer implements Workload {
     throw new ShimError('failed-precondition', `task "${this.#options.id}" has no engine`);
   }
 
-  async #prepare(filesDir: string): Promise<PreparedApp> {
-    const { address, namespace, storeDir, memo, imageOf } = this.#runtime;
+  async #prepare(filesDir: string, anew?: 'anew'): Promise<PreparedApp> {
+    const { address, namespace, storeDir, maxCacheBytes, memo, imageOf, log } = this.#runtime;
     const { id, bundle } = this.#options;
     const image = await imageOf(id);
     const retain = retainedComponents(bundle);
@@ -203,11 +212,21 @@ export class SpinContainer implements Workload {
       image: image.name,
       rootfs: bundle.rootfs,
     } as const;
-    return memo.get({ digest: image.digest, rootfs: bundle.rootfs }, retain, async () => {
+    const run = async (): Promise<PreparedApp> => {
       await mkdir(workDir, { recursive: true, mode: 0o700 });
-      const job = { source, storeDir, workDir, ...(retain === undefined ? {} : { retain }) };
-      return prepare(job, { signal: this.#options.signal });
-    });
+      const job = {
+        source,
+        storeDir,
+        workDir,
+        ...(retain === undefined ? {} : { retain }),
+        ...(maxCacheBytes === undefined ? {} : { maxCacheBytes }),
+      };
+      return prepare(job, {
+        signal: this.#options.signal,
+        warn: (line) => log.warn({ instance: id }, line),
+      });
+    };
+    return memo.get({ digest: image.digest, rootfs: bundle.rootfs }, retain, run, anew !== undefined);
   }
 }
 

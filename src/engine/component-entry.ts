@@ -1,0 +1,80 @@
+import { ShimError } from '../error.ts';
+import type { Linked } from './link.ts';
+import type { Transpiled } from './transpile.ts';
+
+/** Raised with every change of an entry's form; part of the key under which entries are kept. */
+export const entryRevision = 3;
+
+/** What runs a component: jco's glue, with why our linker left it, or a plan of our linker. */
+export type EntryForm =
+  | { readonly kind: 'glue'; readonly reason: string }
+  | { readonly kind: 'plan'; readonly reuse: Reuse };
+
+/** Whether an instance can be put back to its first state after a request, and if not, why. */
+export type Reuse = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+/** What an entry says of itself. */
+export type CacheEntry = {
+  readonly imports: readonly string[];
+  readonly exports: readonly string[];
+  readonly form: EntryForm;
+};
+
+/** A component ready to run. */
+export type EntryContent = {
+  readonly entry: CacheEntry;
+  /** The glue as ES module text, or the plan as JSON. */
+  readonly text: string;
+  /** Core modules by the name under which the glue asks for them, or in the plan's order. */
+  readonly coreModules: readonly (readonly [name: string, bytes: Uint8Array])[];
+};
+
+/** What precedes the parts in a packed entry. */
+type Header = {
+  readonly entry: CacheEntry;
+  readonly textBytes: number;
+  readonly coreModules: readonly (readonly [name: string, bytes: number])[];
+};
+
+/** What jco or our linker made → an entry. */
+export function entryOf(made: Transpiled | Linked): EntryContent {
+  const { imports, exports, coreModules } = made;
+  const form: EntryForm =
+    'glue' in made ? { kind: 'glue', reason: made.reason } : { kind: 'plan', reuse: made.reuse };
+  return {
+    entry: { imports, exports, form },
+    text: 'glue' in made ? made.glue : JSON.stringify(made.plan),
+    coreModules,
+  };
+}
+
+/** `<u32 length of the header, little-endian><header, JSON><text><core modules>`. */
+export function packEntry({ entry, text, coreModules }: EntryContent): readonly Uint8Array[] {
+  const body = Buffer.from(text);
+  const header: Header = {
+    entry,
+    textBytes: body.length,
+    coreModules: coreModules.map(([name, bytes]) => [name, bytes.length]),
+  };
+  const head = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(head.length);
+  return [length, head, body, ...coreModules.map(([, bytes]) => bytes)];
+}
+
+/**
+ * The reverse. The bytes are known to be ours, so their form is taken as it is; only lengths are looked at. Core modules
+ * are views of `packed`. Throws `data-loss` when they do not add up; `where` names the entry.
+ */
+export function unpackEntry(packed: Buffer, where: string): EntryContent {
+  let offset = 0;
+  const take = (length: number): Buffer => {
+    offset += length;
+    if (offset > packed.length) throw new ShimError('data-loss', `"${where}" is not used: its parts are cut`);
+    return packed.subarray(offset - length, offset);
+  };
+  const headLength = take(4).readUInt32LE();
+  const { entry, textBytes, coreModules } = JSON.parse(take(headLength).toString('utf8')) as Header;
+  const text = take(textBytes).toString('utf8');
+  return { entry, text, coreModules: coreModules.map(([name, bytes]) => [name, take(bytes)]) };
+}
