@@ -101,5 +101,6 @@ function report(component: HttpComponent, exchange: HttpExchange, problem: strin
 
 /** Method and path, without the query: it may hold secrets. */
 export function requestLine({ method, pathWithQuery }: HttpExchange): string {
-  return `${method} ${pathWithQuery.split('?', 1)[0]}`;
+  const query = pathWithQuery.indexOf('?');
+  return `${method} ${query < 0 ? pathWithQuery : pathWithQuery.slice(0, query)}`;
 }

@@ -8,25 +8,23 @@ const maxBytes = 512;
 export class LastRequest {
   readonly buffer: SharedArrayBuffer;
   readonly #length: Uint32Array;
-  readonly #text: Uint8Array;
+  readonly #text: Buffer;
 
   /** Without a buffer it makes one; the worker's side is given that of the main thread. */
   constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(4 + maxBytes)) {
     this.buffer = buffer;
     this.#length = new Uint32Array(buffer, 0, 1);
-    this.#text = new Uint8Array(buffer, 4);
+    this.#text = Buffer.from(buffer, 4);
   }
 
   /** Overwrites what was there; longer texts are cut. */
   record(text: string): void {
-    const bytes = Buffer.from(text).subarray(0, this.#text.length);
-    this.#text.set(bytes);
-    Atomics.store(this.#length, 0, bytes.length);
+    Atomics.store(this.#length, 0, this.#text.write(text));
   }
 
   /** Undefined when no request was begun yet. */
   read(): string | undefined {
     const length = Atomics.load(this.#length, 0);
-    return length === 0 ? undefined : Buffer.from(this.#text.subarray(0, length)).toString('utf8');
+    return length === 0 ? undefined : this.#text.toString('utf8', 0, length);
   }
 }

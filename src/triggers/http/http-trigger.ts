@@ -5,14 +5,15 @@ import { createServer as createTcpServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
-import type { HeaderList, HttpExchange } from '../../host/http-exchange.ts';
+import type { HttpExchange } from '../../host/http-exchange.ts';
+import { ClientSignal } from './client-signal.ts';
 import { Http2Sessions } from './http2-sessions.ts';
 import { createServer, loadHttp2 } from './node-http.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
 import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
+import { ServerExchange } from './server-exchange.ts';
 import { defaultHttpServerLimits, type HttpServerLimits } from './server-limits.ts';
-import { guestHeaders } from './spin-headers.ts';
 import { type HostAnswer, wellKnownAnswer } from './well-known.ts';
 
 /** Calls a component with one request; resolves when the guest is done, rejects when it failed. */
@@ -57,6 +58,8 @@ export class HttpTriggerServer {
   readonly #fresh = new Set<Socket>();
   /** HTTP/1 connections whose last request was malformed: what follows on them is not read as a request. */
   readonly #refused = new WeakSet<Socket>();
+  /** `ip:port` of the peer of each HTTP/1 connection. */
+  readonly #peers = new WeakMap<Socket, string>();
   #connections = 0;
   #active = 0;
   #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
@@ -190,6 +193,7 @@ export class HttpTriggerServer {
         this.#http2 ??= this.#createHttp2();
         this.#http2.emit('connection', socket);
       } else {
+        this.#peers.set(socket, peerOf(socket));
         this.#http1.emit('connection', socket);
         socket.resume();
       }
@@ -199,39 +203,47 @@ export class HttpTriggerServer {
 
   #serve(request: AnyRequest, response: AnyResponse): void {
     this.#active += 1;
-    response.once('close', () => {
-      this.#active -= 1;
-      // The connection counts as idle only after this event.
-      setImmediate(this.#progress);
-    });
-    response.on('error', () => {});
-    request.on('error', () => {});
     const { socket } = request;
-    if (this.#refused.has(socket)) return;
     const sink = new ServerResponseSink(
       response,
       () => this.#phase !== 'serving' || this.#refused.has(socket),
     );
-    const headers = rawHeaders(request);
-    const decision = this.#decide(request, headers);
+    const signal = new ClientSignal();
+    response.on('close', () => {
+      this.#active -= 1;
+      if (!response.writableFinished) signal.abort(new Error('the client closed the connection'));
+      sink.wake();
+      // The connection counts as idle only after this event.
+      if (this.#phase !== 'serving') setImmediate(this.#progress);
+    });
+    response.on('error', ignore);
+    request.on('error', ignore);
+    if (this.#refused.has(socket)) return;
+    const fields = clientFields(request);
+    const decision = this.#decide(request, fields);
     if (decision.kind === 'answer') {
       if (malformed.has(decision.answer.status) && !('stream' in response)) this.#refused.add(socket);
       answerWith(sink, decision.answer);
       return;
     }
     const { component, target, routed } = decision;
-    const fail = (): void => {
-      if (sink.started) sink.abort();
-      else answerWith(sink, emptyAnswer(500));
-    };
-    const exchange = this.#exchange(request, response, sink, target, headers, routed);
-    Promise.try(() => this.#invoke(component, exchange)).catch(fail);
+    const peer = this.#peers.get(socket) ?? peerOf(socket);
+    void this.#call(component, new ServerExchange(request, sink, signal, target, fields, routed, peer));
+  }
+
+  async #call(component: string, exchange: ServerExchange): Promise<void> {
+    try {
+      await this.#invoke(component, exchange);
+    } catch {
+      if (exchange.response.started) exchange.response.abort();
+      else answerWith(exchange.response, emptyAnswer(500));
+    }
   }
 
   /** What to do with a request: the host's own answer, or a component to call. */
-  #decide(request: AnyRequest, headers: HeaderList): Decision {
-    if (headers.length > this.#limits.maxHeaderFields) return { kind: 'answer', answer: emptyAnswer(431) };
-    const target = targetOf(request, headers);
+  #decide(request: AnyRequest, fields: readonly string[]): Decision {
+    if (fields.length > this.#limits.maxHeaderFields * 2) return { kind: 'answer', answer: emptyAnswer(431) };
+    const target = targetOf(request, fields);
     if (target === undefined) return { kind: 'answer', answer: emptyAnswer(400) };
     const path = withoutQuery(target.pathWithQuery);
     const wellKnown = wellKnownAnswer(this.#app, path);
@@ -240,41 +252,12 @@ export class HttpTriggerServer {
     if (routed === undefined) return { kind: 'answer', answer: emptyAnswer(404) };
     const served = routed.route.trigger.target;
     if (served.kind === 'static') return { kind: 'answer', answer: served };
-    if (headers.some(([, value]) => !isUtf8(value))) return { kind: 'answer', answer: emptyAnswer(500) };
+    if (!areUtf8(fields)) return { kind: 'answer', answer: emptyAnswer(500) };
     return { kind: 'call', component: served.component, routed, target };
   }
-
-  #exchange(
-    request: AnyRequest,
-    response: AnyResponse,
-    sink: ServerResponseSink,
-    target: RequestTarget,
-    headers: HeaderList,
-    routed: RoutedRequest,
-  ): HttpExchange {
-    const gone = new AbortController();
-    response.once('close', () => {
-      if (!response.writableFinished) gone.abort(new Error('the client closed the connection'));
-    });
-    const line = {
-      scheme: 'http' as const,
-      host: target.authority === '' ? 'localhost' : target.authority,
-      pathWithQuery: target.pathWithQuery,
-      clientAddress: clientAddress(request),
-    };
-    return {
-      method: request.method ?? 'GET',
-      scheme: 'http',
-      authority: target.authority,
-      pathWithQuery: target.pathWithQuery,
-      headers: guestHeaders(headers, line, routed),
-      body: request,
-      trailers: () => pairs(request.rawTrailers),
-      signal: gone.signal,
-      response: sink,
-    };
-  }
 }
+
+function ignore(): void {}
 
 function emptyAnswer(status: number): HostAnswer {
   return { status, headers: [], body: '' };
@@ -290,30 +273,41 @@ function answerWith(sink: ServerResponseSink, answer: HostAnswer): void {
   sink.end();
 }
 
-function rawHeaders(request: AnyRequest): HeaderList {
-  return pairs(request.rawHeaders).filter(([name]) => !name.startsWith(':'));
-}
-
-function pairs(flat: readonly string[]): HeaderList {
-  const list: (readonly [string, Uint8Array])[] = [];
-  for (let index = 0; index + 1 < flat.length; index += 2) {
-    list.push([flat[index] ?? '', Buffer.from(flat[index + 1] ?? '', 'latin1')]);
-  }
-  return list;
-}
-
-function targetOf(request: AnyRequest, headers: HeaderList): RequestTarget | undefined {
-  return parseTarget({
-    url: request.url ?? '/',
-    authority: 'authority' in request ? request.authority : undefined,
-    hosts: headers
-      .filter(([name]) => name.toLowerCase() === 'host')
-      .map(([, value]) => Buffer.from(value).toString('latin1')),
-  });
-}
-
-function clientAddress(request: AnyRequest): string {
-  const { remoteAddress = '0.0.0.0', remotePort = 0 } = request.socket;
+/** `ip:port` of the other end. */
+function peerOf({ remoteAddress = '0.0.0.0', remotePort = 0 }: Socket): string {
   const address = remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress;
   return address.includes(':') ? `[${address}]:${remotePort}` : `${address}:${remotePort}`;
+}
+
+/** The header fields of a request, names and values in turn, without HTTP/2's pseudo fields. */
+function clientFields(request: AnyRequest): readonly string[] {
+  const { rawHeaders } = request;
+  if (!('stream' in request)) return rawHeaders;
+  const fields: string[] = [];
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] ?? '';
+    if (!name.startsWith(':')) fields.push(name, rawHeaders[index + 1] ?? '');
+  }
+  return fields;
+}
+
+const beyondAscii = /[^\0-\x7f]/;
+
+/** Whether all values are UTF-8; each character of one is a byte. */
+function areUtf8(fields: readonly string[]): boolean {
+  for (let index = 1; index < fields.length; index += 2) {
+    const value = fields[index] ?? '';
+    if (beyondAscii.test(value) && !isUtf8(Buffer.from(value, 'latin1'))) return false;
+  }
+  return true;
+}
+
+function targetOf(request: AnyRequest, fields: readonly string[]): RequestTarget | undefined {
+  const hosts: string[] = [];
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const name = fields[index] ?? '';
+    if (name.length === 'host'.length && name.toLowerCase() === 'host') hosts.push(fields[index + 1] ?? '');
+  }
+  const authority = 'authority' in request ? request.authority : undefined;
+  return parseTarget({ url: request.url ?? '/', authority, hosts });
 }

@@ -23,30 +23,42 @@ export const framingFields: ReadonlySet<string> = new Set([
 
 type State = 'new' | 'head-held' | 'streaming' | 'finished';
 
+/** Body bytes that a complete HTTP/1.1 answer may have to go out as one text with its head. */
+const oneTextBytes = 16 * 1024;
+
+/** Sinks whose head is held until the end of this turn of the event loop. */
+let heldSinks: ServerResponseSink[] = [];
+
+function sendHeldSinks(): void {
+  const sinks = heldSinks;
+  heldSinks = [];
+  for (const sink of sinks) sink.endOfTurn();
+}
+
 /**
  * A response sink over Node's HTTP/1.1 or HTTP/2 response. Head and first bytes are held back for one turn of the event
  * loop: a guest that finishes within it gets `content-length` and one packet; one that takes its time is streamed.
+ * Whoever makes it calls `wake` when the response has closed.
  */
 export class ServerResponseSink implements ResponseSink {
   readonly #response: ServerResponse | Http2ServerResponse;
+  readonly #isHttp2: boolean;
   readonly #closing: () => boolean;
-  readonly #wake = (): void => {
-    const waiting = this.#waiting;
-    this.#waiting = new Set();
-    for (const callback of waiting) callback();
-  };
+  readonly #onWritten = (): void => this.wake();
   #state: State = 'new';
   #status = 0;
-  #headers: HeaderList = [];
+  /** The head's fields: names and values in turn, each character of a value a byte. */
+  #fields: string[] = [];
+  #hasLength = false;
   #held: Uint8Array[] = [];
   #heldLength = 0;
-  #waiting = new Set<() => void>();
+  #waiting: Set<() => void> | undefined;
 
   /** `closing` tells that the connection is to end with this response (the server is being stopped). */
   constructor(response: ServerResponse | Http2ServerResponse, closing: () => boolean) {
     this.#response = response;
+    this.#isHttp2 = 'stream' in response;
     this.#closing = closing;
-    response.on('drain', this.#wake).on('close', this.#wake).on('error', this.#wake);
   }
 
   get started(): boolean {
@@ -56,13 +68,24 @@ export class ServerResponseSink implements ResponseSink {
   /** Throws `invalid-argument` for a status, name or value that the protocol of this connection cannot carry. */
   start(status: number, headers: HeaderList): void {
     if (this.#state !== 'new') throw new ShimError('internal', 'the response was started twice');
-    checkHead(status, 'stream' in this.#response ? maxHttp2Status : maxHttp1Status, headers);
+    checkStatus(status, this.#isHttp2 ? maxHttp2Status : maxHttp1Status);
+    const fields: string[] = [];
+    for (const [name, value] of headers) {
+      const text = latin1(value);
+      checkField(name, text);
+      fields.push(name, text);
+      if (name === 'content-length') this.#hasLength = true;
+    }
     this.#state = 'head-held';
     this.#status = status;
-    this.#headers = headers;
-    setImmediate(() => {
-      if (this.#state === 'head-held') this.#stream();
-    });
+    this.#fields = fields;
+    if (heldSinks.length === 0) setImmediate(sendHeldSinks);
+    heldSinks.push(this);
+  }
+
+  /** The turn in which the head was given is over. */
+  endOfTurn(): void {
+    if (this.#state === 'head-held') this.#stream();
   }
 
   write(bytes: Uint8Array): void {
@@ -73,7 +96,7 @@ export class ServerResponseSink implements ResponseSink {
       return;
     }
     if (this.#state !== 'streaming' || this.#gone) return;
-    (this.#response as ServerResponse).write(bytes, this.#wake);
+    (this.#response as ServerResponse).write(bytes, this.#onWritten);
   }
 
   capacity(): number {
@@ -82,9 +105,18 @@ export class ServerResponseSink implements ResponseSink {
   }
 
   onDrain(callback: () => void): () => void {
-    this.#waiting.add(callback);
-    if (this.isFlushed()) setImmediate(this.#wake);
-    return () => this.#waiting.delete(callback);
+    const waiting = this.#waiting ?? new Set();
+    this.#waiting = waiting.add(callback);
+    if (this.isFlushed()) setImmediate(this.#onWritten);
+    return () => waiting.delete(callback);
+  }
+
+  /** Calls back who waits for room. */
+  wake(): void {
+    const waiting = this.#waiting;
+    if (waiting === undefined || waiting.size === 0) return;
+    this.#waiting = undefined;
+    for (const callback of waiting) callback();
   }
 
   /** Held bytes count as flushed: they go out within this turn, and the guest need not wait for it. */
@@ -97,14 +129,16 @@ export class ServerResponseSink implements ResponseSink {
     const hasTrailers = trailers !== undefined && trailers.length > 0;
     if (this.#state === 'head-held') {
       if (hasTrailers) this.#stream();
-      else this.#sendHead([['content-length', Buffer.from(String(this.#heldLength))]]);
+      else this.#sendHead(this.#heldLength);
     }
     this.#state = 'finished';
     if (this.#gone) return;
-    if (hasTrailers)
-      this.#response.addTrailers(grouped(trailers.filter(([name]) => !framingFields.has(name))));
+    if (hasTrailers) this.#response.addTrailers(grouped(trailerFields(trailers)));
     const last = this.#takeHeld();
-    (this.#response as ServerResponse).end(last);
+    const response = this.#response as ServerResponse;
+    // Node joins head and text into one piece, which costs it less than two.
+    if (last.length <= oneTextBytes && !this.#isHttp2) response.end(latin1(last), 'latin1');
+    else response.end(last);
   }
 
   abort(): void {
@@ -116,19 +150,21 @@ export class ServerResponseSink implements ResponseSink {
 
   /** Sends the head and what was held; from here on every write goes out at once. */
   #stream(): void {
-    this.#sendHead([]);
+    this.#sendHead(undefined);
     if (this.#gone) return;
+    this.#response.on('drain', this.#onWritten).on('error', this.#onWritten);
     const bytes = this.#takeHeld();
-    if (bytes.length > 0) (this.#response as ServerResponse).write(bytes, this.#wake);
+    if (bytes.length > 0) (this.#response as ServerResponse).write(bytes, this.#onWritten);
     // Node keeps a head back until there is a body to go with it.
     else if (!('stream' in this.#response)) this.#response.flushHeaders();
   }
 
   #takeHeld(): Uint8Array {
-    const [first = empty, ...rest] = this.#held;
+    const held = this.#held;
+    if (held.length === 0) return empty;
     this.#held = [];
     this.#heldLength = 0;
-    return rest.length === 0 ? first : Buffer.concat([first, ...rest]);
+    return held.length === 1 ? (held[0] ?? empty) : Buffer.concat(held);
   }
 
   get #gone(): boolean {
@@ -137,56 +173,59 @@ export class ServerResponseSink implements ResponseSink {
     return response.destroyed || (response.socket?.destroyed ?? false);
   }
 
-  #sendHead(implied: HeaderList): void {
+  /** `length` is that of the body, if it is known. */
+  #sendHead(length: number | undefined): void {
     this.#state = 'streaming';
     if (this.#gone) return;
-    const has = (name: string): boolean => this.#headers.some(([known]) => known === name);
-    const fields = [
-      ...this.#headers,
-      ...implied.filter(([name]) => allowsLength(this.#status) && !has(name)),
-    ];
+    const fields = this.#fields;
+    if (length !== undefined && !this.#hasLength && allowsLength(this.#status))
+      fields.push('content-length', String(length));
     if ('stream' in this.#response) {
       this.#response.writeHead(this.#status, grouped(fields));
       return;
     }
-    if (this.#closing()) fields.push(['connection', close]);
+    if (this.#closing()) fields.push('connection', 'close');
     else this.#response.removeHeader('connection');
-    this.#response.writeHead(
-      this.#status,
-      fields.flatMap(([name, value]) => [name, latin1(value)]),
-    );
+    this.#response.writeHead(this.#status, fields);
   }
 }
 
 const empty = new Uint8Array(0);
-const close = Buffer.from('close');
 
 /** Final statuses only: after a 1xx the client would wait for another head. */
 const minStatus = 200;
 const maxHttp1Status = 999;
 const maxHttp2Status = 599;
 
-function checkHead(status: number, maxStatus: number, headers: HeaderList): void {
+function checkStatus(status: number, maxStatus: number): void {
   if (!Number.isInteger(status) || status < minStatus || status > maxStatus) {
     throw new ShimError(
       'invalid-argument',
       `a response cannot have the status ${status}: expected ${minStatus} to ${maxStatus}`,
     );
   }
-  for (const [name, value] of headers) {
-    try {
-      validateHeaderName(name);
-      validateHeaderValue(name, latin1(value));
-    } catch (error) {
-      throw ShimError.from(error, 'invalid-argument');
-    }
+}
+
+function checkField(name: string, value: string): void {
+  try {
+    validateHeaderName(name);
+    validateHeaderValue(name, value);
+  } catch (error) {
+    throw ShimError.from(error, 'invalid-argument');
   }
 }
 
+function trailerFields(trailers: HeaderList): string[] {
+  return trailers.flatMap(([name, value]) => (framingFields.has(name) ? [] : [name, latin1(value)]));
+}
+
 /** Values by name; `fromEntries` makes own properties of all names, `__proto__` too. */
-function grouped(fields: HeaderList): Record<string, string[]> {
+function grouped(fields: readonly string[]): Record<string, string[]> {
   const values = new Map<string, string[]>();
-  for (const [name, value] of fields) values.set(name, [...(values.get(name) ?? []), latin1(value)]);
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const name = fields[index] ?? '';
+    values.set(name, [...(values.get(name) ?? []), fields[index + 1] ?? '']);
+  }
   return Object.fromEntries(values);
 }
 

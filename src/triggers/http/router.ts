@@ -1,4 +1,5 @@
 import type { HttpTrigger } from '../../app/types.ts';
+import type { HeaderList } from '../../host/http-exchange.ts';
 import {
   compareRoutes,
   matchRoute,
@@ -6,9 +7,15 @@ import {
   type RouteMatch,
   type RoutePattern,
 } from './route-pattern.ts';
+import { routeHeaders } from './spin-headers.ts';
 
 /** A trigger with its parsed route. */
-export type Route = { readonly trigger: HttpTrigger; readonly pattern: RoutePattern };
+export type Route = {
+  readonly trigger: HttpTrigger;
+  readonly pattern: RoutePattern;
+  /** Injected headers that all its requests get. */
+  readonly headers: HeaderList;
+};
 
 /** What the router found for a path. */
 export type RoutedRequest = RouteMatch & { readonly route: Route };
@@ -39,7 +46,7 @@ export class Router {
         );
         byRaw.delete(pattern.raw);
       }
-      byRaw.set(pattern.raw, { trigger, pattern });
+      byRaw.set(pattern.raw, { trigger, pattern, headers: routeHeaders(pattern) });
     }
     this.routes = [...byRaw.values()].sort((left, right) => compareRoutes(left.pattern, right.pattern));
     this.warnings = warnings;
