@@ -2,6 +2,7 @@ import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
+import { Phases } from '../telemetry/phases.ts';
 import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
 import { type AppSettings, resolveSettings } from './app-settings.ts';
@@ -15,7 +16,7 @@ import type { LastRequest } from './last-request.ts';
 import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import { loadRuntime } from './load-runtime.ts';
-import type { EngineClaim } from './messages.ts';
+import type { ClaimPhase, ClaimReport, EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
 import { Permits } from './permits.ts';
 
@@ -24,11 +25,19 @@ const lastOutputTimeoutMs = 2_000;
 
 /** An app loaded into a worker: settings resolved, components checked, ready to serve. */
 export class AppRunner {
+  /** How long the parts of loading took. */
+  readonly milliseconds: ClaimReport['milliseconds'];
   readonly #claim: EngineClaim;
   readonly #services: SharedServices;
   readonly #server: HttpTriggerServer;
 
-  private constructor(claim: EngineClaim, services: SharedServices, server: HttpTriggerServer) {
+  private constructor(
+    claim: EngineClaim,
+    services: SharedServices,
+    server: HttpTriggerServer,
+    milliseconds: ClaimReport['milliseconds'],
+  ) {
+    this.milliseconds = milliseconds;
     this.#claim = claim;
     this.#services = services;
     this.#server = server;
@@ -44,12 +53,15 @@ export class AppRunner {
       readonly lastRequest: LastRequest;
     },
   ): Promise<AppRunner> {
+    const phases = new Phases<ClaimPhase>();
     const settings = await resolveSettings(claim);
+    phases.end('settings');
     const services = await openSharedServices(claim, settings, outputs);
+    phases.end('services');
     const components = new Map<string, HttpComponent>();
     for (const component of compiled) {
       if (isCalledByHttp(component.id, settings))
-        components.set(component.id, await loadComponent(component, claim, settings, services));
+        components.set(component.id, await loadComponent(component, claim, settings, services, phases));
     }
     const permits = new Permits(instanceCount(claim));
     const server = new HttpTriggerServer(settings.app, (id, exchange) => {
@@ -60,7 +72,7 @@ export class AppRunner {
       return invokeHttp(component, exchange, permits);
     });
     for (const warning of server.router.warnings) outputs.stderr.line(warning);
-    return new AppRunner(claim, services, server);
+    return new AppRunner(claim, services, server, phases.ended);
   }
 
   /** The address the app wants to listen on, `host:port`. */
@@ -107,6 +119,7 @@ async function loadComponent(
   claim: EngineClaim,
   settings: AppSettings,
   services: SharedServices,
+  phases: Phases<ClaimPhase>,
 ): Promise<HttpComponent> {
   const { id, entry } = compiled;
   const component = settings.app.components.find((candidate) => candidate.id === id);
@@ -122,7 +135,9 @@ async function loadComponent(
     );
   }
   const runtime = await loadRuntime(compiled);
+  phases.end('runtime');
   await tryInstance(runtime, grant, missing);
+  phases.end('trial');
   return { runtime, grant, handler, makeHosts: () => new HostObjects(grant, missing) };
 }
 

@@ -1,7 +1,7 @@
 import { ShimError } from '../error.ts';
 import { openCacheEntry } from './component-cache.ts';
-import type { CacheEntry } from './component-entry.ts';
-import type { PreparedApp, PreparedComponent } from './prepared-app.ts';
+import type { CacheEntry, EntryContent } from './component-entry.ts';
+import type { PreparedApp } from './prepared-app.ts';
 
 /**
  * A component with its core modules compiled; it can be posted to workers, which then share the code and need nothing
@@ -17,35 +17,41 @@ export type CompiledComponent = {
 };
 
 /**
- * Reads the cache entry of every component, checks that this node's shim wrote it, and compiles its core modules, each
- * digest once. Throws `data-loss` for an entry that has to be made again.
+ * Reads the cache entry of every component and checks that this node's shim wrote it, each digest once. By path. Throws
+ * `data-loss` for an entry that has to be made again.
  */
-export async function compileCoreModules(prepared: PreparedApp): Promise<readonly CompiledComponent[]> {
-  const byPath = new Map<string, Promise<Omit<CompiledComponent, 'id'>>>();
-  return Promise.all(
-    prepared.components.map(async (component) => {
-      const known = byPath.get(component.entryPath) ?? compileEntry(component);
-      byPath.set(component.entryPath, known);
-      return { id: component.id, ...(await known) };
-    }),
-  );
+export function openEntries(prepared: PreparedApp): ReadonlyMap<string, EntryContent> {
+  const entries = new Map<string, EntryContent>();
+  for (const { entryPath, digest } of prepared.components)
+    if (!entries.has(entryPath)) entries.set(entryPath, openCacheEntry(entryPath, digest));
+  return entries;
 }
 
-async function compileEntry({
-  entryPath,
-  digest,
-}: PreparedComponent): Promise<Omit<CompiledComponent, 'id'>> {
-  const { entry, text, coreModules } = openCacheEntry(entryPath, digest);
-  const modules = await Promise.all(
-    coreModules.map(async ([name, bytes]): Promise<[string, WebAssembly.Module]> => {
-      try {
-        return [name, await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>)];
-      } catch (error) {
-        throw new ShimError('data-loss', `"${entryPath}" is not used: "${name}" does not compile`, {
-          cause: error,
-        });
-      }
-    }),
-  );
-  return { digest, entry, text, modules: new Map(modules) };
+/** Compiles the core modules of every component, each entry once. Throws `data-loss` for one that does not compile. */
+export async function compileCoreModules(
+  prepared: PreparedApp,
+  entries: ReadonlyMap<string, EntryContent>,
+): Promise<readonly CompiledComponent[]> {
+  const compiled = new Map<string, ReadonlyMap<string, WebAssembly.Module>>();
+  for (const [path, { coreModules }] of entries) compiled.set(path, await compileAll(path, coreModules));
+  return prepared.components.flatMap(({ id, digest, entryPath }) => {
+    const content = entries.get(entryPath);
+    const modules = compiled.get(entryPath);
+    if (content === undefined || modules === undefined) return [];
+    return [{ id, digest, entry: content.entry, text: content.text, modules }];
+  });
+}
+
+async function compileAll(
+  path: string,
+  coreModules: EntryContent['coreModules'],
+): Promise<ReadonlyMap<string, WebAssembly.Module>> {
+  const modules = coreModules.map(async ([name, bytes]): Promise<[string, WebAssembly.Module]> => {
+    try {
+      return [name, await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>)];
+    } catch (error) {
+      throw new ShimError('data-loss', `"${path}" is not used: "${name}" does not compile`, { cause: error });
+    }
+  });
+  return new Map(await Promise.all(modules));
 }

@@ -2,9 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { ShimError } from '../error.ts';
 import { findInstallation } from './installation.ts';
-import type { EngineClaim, EngineReply, EngineRequest } from './messages.ts';
+import type { ClaimReport, EngineClaim, EngineReply, EngineRequest } from './messages.ts';
 
-export type { EngineClaim, EngineOutput, NetworkTarget } from './messages.ts';
+export type { ClaimReport, EngineClaim, EngineOutput, NetworkTarget } from './messages.ts';
 
 /** How an engine ended. */
 export type EngineExit = {
@@ -31,8 +31,16 @@ const claimTimeoutMs = 60_000;
 /** Bytes of an engine's own standard error that are kept. */
 const maxReasonBytes = 4096;
 
-/** Node flags of an engine: no code from strings, no prototype setter. */
-const engineFlags = ['--no-warnings', '--disallow-code-generation-from-strings', '--disable-proto=delete'];
+/**
+ * Node flags of an engine: no code from strings, no prototype setter. Functions of a module are validated when they are
+ * first called: all of them were when the entry was made, and its seal says that it is the same (13 MB: 47 ms less).
+ */
+const engineFlags = [
+  '--no-warnings',
+  '--disallow-code-generation-from-strings',
+  '--disable-proto=delete',
+  '--wasm-lazy-validation',
+];
 
 /**
  * One engine, seen from its parent. It is spawned idle, claimed once for a container, then started; it ends by itself,
@@ -74,9 +82,9 @@ export class EngineProcess {
   }
 
   /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */
-  async claim(claim: EngineClaim): Promise<void> {
+  async claim(claim: EngineClaim): Promise<ClaimReport> {
     this.#send({ type: 'claim', claim });
-    await this.#reply('claimed', 'load its app', claimTimeoutMs);
+    return (await this.#reply('claimed', 'load its app', claimTimeoutMs)).report;
   }
 
   /** Listens and serves; resolves with the addresses. Rejects with the reason, `address-in-use` among them. */

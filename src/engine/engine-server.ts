@@ -11,12 +11,20 @@ import {
   refuseNewConnections,
   setNoNewPrivileges,
 } from '../linux.ts';
-import { type CompiledComponent, compileCoreModules } from './core-modules.ts';
+import { Phases } from '../telemetry/phases.ts';
+import { type CompiledComponent, compileCoreModules, openEntries } from './core-modules.ts';
 import { findInstallation } from './installation.ts';
 import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
 import { LastRequest } from './last-request.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
-import type { EngineClaim, EngineOutput, EngineReply, EngineRequest, NetworkTarget } from './messages.ts';
+import type {
+  ClaimPhase,
+  EngineClaim,
+  EngineOutput,
+  EngineReply,
+  EngineRequest,
+  NetworkTarget,
+} from './messages.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
@@ -91,19 +99,31 @@ export class EngineServer {
     const worker = this.#spare;
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
+    const phases = new Phases<ClaimPhase>();
     const memoryPages = instanceMemoryPages(claim.environment);
     if (memoryPages !== undefined) limitInstanceMemory(memoryPages);
     // First, so that an engine whose app has to be prepared again can be claimed again.
-    const components = await compileCoreModules(claim.prepared);
+    const entries = openEntries(claim.prepared);
+    phases.end('read');
+    const components = await compileCoreModules(claim.prepared, entries);
+    phases.end('compile');
     this.#spare = undefined;
     const networkFd = enterNetwork(claim.network);
+    phases.end('network');
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
     const app = { claim, components, stdout, stderr, lastRequest: new LastRequest() };
-    const { listen } = await load(worker, { ...app, networkFd });
+    const { listen, milliseconds } = await load(worker, { ...app, networkFd });
+    phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
     this.#claimed = { ...app, worker, listen, address: listen, listenFd: undefined, replacements: [] };
-    return { type: 'claimed' };
+    return {
+      type: 'claimed',
+      report: {
+        milliseconds: { ...phases.ended, ...milliseconds },
+        components: components.map(({ id, entry }) => ({ id, form: entry.form })),
+      },
+    };
   }
 
   async #start(): Promise<EngineReply> {

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../error.ts';
+import type { EntryForm } from './component-entry.ts';
 import type { PreparedApp } from './prepared-app.ts';
 
 /** The network namespace an engine runs in. */
@@ -47,6 +48,24 @@ export type EngineClaim = {
   readonly announce?: boolean;
 };
 
+/** Parts of a claim, in their order; `worker` is all that the worker's own, the rest of them, take with the way there. */
+export type ClaimPhase =
+  | 'read'
+  | 'compile'
+  | 'network'
+  | 'worker'
+  | 'settings'
+  | 'services'
+  | 'runtime'
+  | 'trial';
+
+/** What an engine tells of a claim, for logs and measurements. */
+export type ClaimReport = {
+  readonly milliseconds: Partial<Record<ClaimPhase, number>>;
+  /** How each component runs, and why not in the quicker way. */
+  readonly components: readonly { readonly id: string; readonly form: EntryForm }[];
+};
+
 /** What the parent tells an engine. */
 export type EngineRequest =
   | { readonly type: 'claim'; readonly claim: EngineClaim }
@@ -55,6 +74,6 @@ export type EngineRequest =
 /** What an engine tells its parent. */
 export type EngineReply =
   | { readonly type: 'ready' }
-  | { readonly type: 'claimed' }
+  | { readonly type: 'claimed'; readonly report: ClaimReport }
   | { readonly type: 'started'; readonly addresses: readonly string[] }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../error.ts';
 import type { CompiledComponent } from './core-modules.ts';
-import type { EngineClaim } from './messages.ts';
+import type { ClaimReport, EngineClaim } from './messages.ts';
 
 /** The app a worker is to run. */
 export type WorkerInput = {
@@ -24,7 +24,11 @@ export type WorkerRequest =
 export type WorkerReply =
   /** Its code is loaded; it waits for an app. */
   | { readonly type: 'ready' }
-  | { readonly type: 'loaded'; readonly listen: string }
+  | {
+      readonly type: 'loaded';
+      readonly listen: string;
+      readonly milliseconds: ClaimReport['milliseconds'];
+    }
   | { readonly type: 'serving' }
   | { readonly type: 'drained' }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

@@ -17,7 +17,7 @@ export function runWorker(): void {
       case 'load': {
         const app = await load(request.input);
         runner.resolve(app);
-        return { type: 'loaded', listen: app.listenAddress };
+        return { type: 'loaded', listen: app.listenAddress, milliseconds: app.milliseconds };
       }
       case 'serve': {
         const app = await runner.promise;

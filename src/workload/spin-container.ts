@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { EngineExit, EngineProcess, NetworkTarget } from '../engine/engine-process.ts';
+import type { ClaimReport, EngineExit, EngineProcess, NetworkTarget } from '../engine/engine-process.ts';
 import { prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { Phases } from '../telemetry/phases.ts';
 import type { AppMemo } from './app-memo.ts';
 import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
@@ -95,7 +96,7 @@ export class SpinContainer implements Workload {
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
-    const phases = new Phases();
+    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim'>();
     const stateDir = await makeStateDirectory(bundle.path);
     const filesDir = join(stateDir, '..', 'files');
     await mkdir(filesDir, { recursive: true, mode: 0o700 });
@@ -115,7 +116,7 @@ export class SpinContainer implements Workload {
     try {
       await this.#held.addProcesses([engine.pid], 'to be placed');
       phases.end('cgroup');
-      const claim = (app: PreparedApp): Promise<void> =>
+      const claim = (app: PreparedApp): Promise<ClaimReport> =>
         engine.claim({
           id,
           prepared: app,
@@ -127,18 +128,26 @@ export class SpinContainer implements Workload {
           stateDir,
           ...files,
         });
-      await claim(prepared).catch(async (error: unknown) => {
+      const report = await claim(prepared).catch(async (error: unknown) => {
         // The engine trusts no entry that another could have written; it is made again, once.
         if (ShimError.from(error).code !== 'data-loss') throw error;
         this.#runtime.log.warn({ instance: id, err: error }, 'a prepared component is made again');
-        await claim(await this.#prepare(filesDir, 'anew'));
+        return claim(await this.#prepare(filesDir, 'anew'));
       });
       phases.end('claim');
+      this.#runtime.log.debug(
+        {
+          instance: id,
+          milliseconds: phases.ended,
+          engine: report.milliseconds,
+          components: report.components,
+        },
+        'Spin container created',
+      );
     } finally {
       // From now on the caller's connection may close without the container having to end.
       signal.removeEventListener('abort', giveUp);
     }
-    this.#runtime.log.debug({ instance: id, milliseconds: phases.ended }, 'Spin container created');
     return engine.pid;
   }
 
@@ -227,18 +236,6 @@ export class SpinContainer implements Workload {
       });
     };
     return memo.get({ digest: image.digest, rootfs: bundle.rootfs }, retain, run, anew !== undefined);
-  }
-}
-
-/** How long each phase of a creation took, whole milliseconds. */
-class Phases {
-  readonly ended: Record<string, number> = {};
-  #start = performance.now();
-
-  end(phase: 'files' | 'prepare' | 'engine' | 'cgroup' | 'claim'): void {
-    const now = performance.now();
-    this.ended[phase] = Math.round(now - this.#start);
-    this.#start = now;
   }
 }
 
