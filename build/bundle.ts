@@ -113,6 +113,7 @@ async function copyAssets(): Promise<void> {
     const file = `wasi_snapshot_preview1.${kind}.wasm`;
     await copyFile(join(modules, '@bytecodealliance', 'jco', 'lib', file), join(draft, 'adapters', file));
   }
+  await copyFile(join(root, 'fixtures', 'hello', 'hello.wasm'), join(draft, 'rehearsal.wasm'));
   await cp(join(root, 'proto'), join(draft, 'proto'), {
     recursive: true,
     filter: (path) => basename(path) === 'proto' || path.endsWith('.proto'),

@@ -11,6 +11,8 @@ export type Installation = {
   readonly worker: string;
   readonly preparer: string;
   readonly adapters: AdapterPaths;
+  /** The small component that waiting engines rehearse with. */
+  readonly rehearsal: string;
   readonly version: string;
   /** Version of the transpiler, part of the cache key. */
   readonly transpilerVersion: string;
@@ -31,6 +33,7 @@ function checkout(root: string): Installation {
     worker: join(root, 'src', 'main', 'worker.ts'),
     preparer: join(root, 'src', 'main', 'preparer.ts'),
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
+    rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
     version: versionOf(join(root, 'package.json')),
     transpilerVersion: versionOf(join(modules, 'jco-transpile', 'package.json')),
   };
@@ -43,6 +46,7 @@ function bundle(directory: string): Installation {
     worker: join(directory, 'worker.mjs'),
     preparer: join(directory, 'preparer.mjs'),
     adapters: adaptersIn(join(directory, 'adapters')),
+    rehearsal: join(directory, 'rehearsal.wasm'),
     version: versionOf(join(directory, 'package.json')),
     transpilerVersion: versionOf(
       join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'),
