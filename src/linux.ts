@@ -17,6 +17,7 @@ const { functions: libc } = dlopen(null, {
   getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
   ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
   listen: { arguments: ['int32', 'int32'], return: 'int32' },
+  mkfifo: { arguments: ['string', 'uint32'], return: 'int32' },
   mount: { arguments: ['string', 'string', 'string', 'uint64', 'string'], return: 'int32' },
   prctl: { arguments: ['int32', 'uint64', 'uint64', 'uint64', 'uint64'], return: 'int32' },
   setns: { arguments: ['int32', 'int32'], return: 'int32' },
@@ -132,6 +133,11 @@ export function unmount(target: string): void {
   const errno = errnoName();
   if (errno === 'EINVAL' || errno === 'ENOENT') return;
   throw new ShimError('internal', `unmounting "${target}" failed: ${errno}`);
+}
+
+/** Makes a FIFO with the given permission bits, less the umask. Throws `internal` or `permission-denied`. */
+export function makeFifo(path: string, mode: number): void {
+  check(libc.mkfifo(path, mode), `making the FIFO "${path}"`);
 }
 
 /** PR_SET_NO_NEW_PRIVS for the calling thread and those it makes. */

@@ -11,6 +11,7 @@ import { entryOf } from '../src/engine/component-entry.ts';
 import { EngineProcess } from '../src/engine/engine-process.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
 import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import { suiteTimeoutMs } from './support/wait.ts';
 
 const undo: (() => unknown)[] = [];
 const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
@@ -38,7 +39,7 @@ const crashingGlue = `export function instantiate() {
   return { 'wasi:http/incoming-handler@0.2.0': { handle } };
 }`;
 
-describe('the life of an engine process', { timeout: 180_000 }, () => {
+describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
   let folder: string;
   let prepared: PreparedApp;
 
