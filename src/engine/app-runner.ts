@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net';
 import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
@@ -57,7 +56,7 @@ export class AppRunner {
     const phases = new Phases<ClaimPhase>();
     const settings = await resolveSettings(claim);
     phases.end('settings');
-    const services = openSharedServices(claim, settings, outputs);
+    const services = await openSharedServices(claim, settings, outputs);
     phases.end('services');
     const components = new Map<string, HttpComponent>();
     for (const component of compiled) {
@@ -98,16 +97,6 @@ export class AppRunner {
     const { app } = this.#claim.prepared;
     for (const line of routeLines(address, this.#server.router.routes, app.components))
       this.#services.stdout.line(line);
-  }
-
-  /** Serves one connection that did not come through a listening socket. */
-  serveConnection(socket: Socket): void {
-    this.#server.serveConnection(socket);
-  }
-
-  /** Ends without waiting for anything. */
-  close(): void {
-    this.#server.destroy();
   }
 
   /** Lets requests in flight finish and the last output reach its reader. */

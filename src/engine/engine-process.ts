@@ -4,7 +4,7 @@ import { ShimError } from '../error.ts';
 import { findInstallation } from './installation.ts';
 import type { ClaimReport, EngineClaim, EngineReply, EngineRequest } from './messages.ts';
 
-export type { ClaimReport, EngineClaim, EngineOutput, NetworkTarget } from './messages.ts';
+export type { ClaimReport, EngineClaim, EngineOutput, EngineSecurity, NetworkTarget } from './messages.ts';
 
 /** How an engine ended. */
 export type EngineExit = {
@@ -32,7 +32,7 @@ const claimTimeoutMs = 60_000;
 const maxReasonBytes = 4096;
 
 /**
- * Node flags of an engine: no code from strings, no prototype setter. Functions of a module are validated when they are
+ * Node flags of an engine: no code from strings, no prototype setter, no debugger for whoever can send SIGUSR1. Functions of a module are validated when they are
  * first called: all of them were when the entry was made, and its seal says that it is the same (13 MB: 47 ms less).
  */
 const engineFlags = [
@@ -40,6 +40,7 @@ const engineFlags = [
   '--disallow-code-generation-from-strings',
   '--disable-proto=delete',
   '--wasm-lazy-validation',
+  '--disable-sigusr1',
 ];
 
 /**
@@ -79,14 +80,6 @@ export class EngineProcess {
     const process_ = new EngineProcess(child, pid);
     await process_.#reply('ready', 'boot', options.bootTimeoutMs ?? defaultBootTimeoutMs);
     return process_;
-  }
-
-  /**
-   * Has an engine that waits go through a claim and some requests with a small app of its own, so that the real ones find
-   * warm code. It may be claimed at any time meanwhile.
-   */
-  rehearse(): void {
-    this.#send({ type: 'rehearse' });
   }
 
   /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */

@@ -9,10 +9,12 @@ import {
   listenTcp,
   newNetworkNamespace,
   refuseNewConnections,
-  setNoNewPrivileges,
 } from '../linux.ts';
+import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
+import { Confinement, type GrantedPaths } from './confinement.ts';
 import { type CompiledComponent, compileCoreModules, openEntries } from './core-modules.ts';
+import { holdFiles } from './held-files.ts';
 import { findInstallation } from './installation.ts';
 import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
 import { LastRequest } from './last-request.ts';
@@ -23,6 +25,7 @@ import type {
   EngineOutput,
   EngineReply,
   EngineRequest,
+  EngineSecurity,
   NetworkTarget,
 } from './messages.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
@@ -60,6 +63,7 @@ export class EngineServer {
   /** The worker that waits for the app, from the boot to the claim. */
   #spare: Worker | undefined;
   #claimed: Claimed | undefined;
+  readonly #confinement = new Confinement();
   #ending = false;
 
   /** Takes the process over: messages, signals, end. */
@@ -85,10 +89,6 @@ export class EngineServer {
   }
 
   #onRequest(request: EngineRequest): void {
-    if (request.type === 'rehearse') {
-      this.#rehearse();
-      return;
-    }
     const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();
     done.then(
       (reply) => this.#reply(reply),
@@ -96,20 +96,6 @@ export class EngineServer {
         const { code, message } = ShimError.from(thrown);
         this.#reply({ type: 'failed', code, message });
       },
-    );
-  }
-
-  /** A rehearsal that fails costs the container that comes some milliseconds, no more. */
-  #rehearse(): void {
-    const worker = this.#spare;
-    if (worker === undefined) return;
-    worker.postMessage({ type: 'rehearse' } satisfies WorkerRequest);
-    reply(worker, 'rehearsed').then(
-      ({ problem }) => {
-        if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
-      },
-      // A worker that ends meanwhile is told of where it ends.
-      () => {},
     );
   }
 
@@ -130,8 +116,20 @@ export class EngineServer {
     phases.end('network');
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
-    const app = { claim, components, stdout, stderr, lastRequest: new LastRequest() };
-    const { listen, milliseconds } = await load(worker, { ...app, networkFd });
+    const confined =
+      claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd);
+    phases.end('confine');
+    const app = {
+      claim: confined?.claim ?? claim,
+      components,
+      stdout,
+      stderr,
+      lastRequest: new LastRequest(),
+    };
+    const { listen, milliseconds } = await load(worker, {
+      ...app,
+      networkFd: confined === undefined ? networkFd : undefined,
+    });
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
     this.#claimed = { ...app, worker, listen, address: listen, listenFd: undefined, replacements: [] };
@@ -140,8 +138,21 @@ export class EngineServer {
       report: {
         milliseconds: { ...phases.ended, ...milliseconds },
         components: components.map(({ id, entry }) => ({ id, form: entry.form })),
+        ...(confined === undefined ? {} : { landlock: confined.landlock }),
       },
     };
+  }
+
+  /** The last step before guest code: every thread into the pod's network, then away with every right of ours. */
+  #confine(
+    claim: EngineClaim,
+    security: EngineSecurity,
+    networkFd: number | undefined,
+  ): { readonly claim: EngineClaim; readonly landlock: number } {
+    if (networkFd !== undefined) this.#confinement.enterNetwork(networkFd);
+    const held = holdFiles(claim);
+    this.#confinement.apply(security, grantedPaths(claim));
+    return { claim: held, landlock: this.#confinement.landlock };
   }
 
   async #start(): Promise<EngineReply> {
@@ -151,6 +162,7 @@ export class EngineServer {
     const wanted = parseListenAddress(claimed.listen, 'the listen address');
     const { fd, port } = listenTcp(wanted);
     claimed.listenFd = fd;
+    this.#confinement.dropListening();
     const address = formatAddress({ host: wanted.host, port });
     claimed.address = address;
     await serve(claimed.worker, fd, address, claimed.claim.announce ?? true);
@@ -230,6 +242,14 @@ export class EngineServer {
     claimed.worker.postMessage(drain);
     reply(claimed.worker, 'drained').finally(() => process.exit(0));
   }
+}
+
+/** What the app's workers and guests open by path on the node. */
+function grantedPaths({ prepared, stateDir }: EngineClaim): GrantedPaths {
+  return {
+    readable: prepared.app.components.flatMap(({ files }) => files.map(({ source }) => source)),
+    writable: [stateDir],
+  };
 }
 
 /** Without the right to filter the socket a connection that completes while it closes may be reset; no reason to stay. */

@@ -10,9 +10,11 @@ export type Installation = {
   readonly engine: string;
   readonly worker: string;
   readonly preparer: string;
+  /** The library by which an engine drops rights on all of its threads. */
+  readonly threadCalls: string;
+  /** What an engine and its workers read of it while they run: a directory. */
+  readonly directory: string;
   readonly adapters: AdapterPaths;
-  /** The small component that waiting engines rehearse with. */
-  readonly rehearsal: string;
   readonly version: string;
   /** Version of the transpiler, part of the cache key. */
   readonly transpilerVersion: string;
@@ -32,8 +34,9 @@ function checkout(root: string): Installation {
     engine: join(root, 'src', 'main', 'engine.ts'),
     worker: join(root, 'src', 'main', 'worker.ts'),
     preparer: join(root, 'src', 'main', 'preparer.ts'),
+    threadCalls: join(root, 'dist', 'lib', 'thread-calls.so'),
+    directory: root,
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
-    rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
     version: versionOf(join(root, 'package.json')),
     transpilerVersion: versionOf(join(modules, 'jco-transpile', 'package.json')),
   };
@@ -45,8 +48,9 @@ function bundle(directory: string): Installation {
     engine: join(directory, 'engine.mjs'),
     worker: join(directory, 'worker.mjs'),
     preparer: join(directory, 'preparer.mjs'),
+    threadCalls: join(directory, 'thread-calls.so'),
+    directory,
     adapters: adaptersIn(join(directory, 'adapters')),
-    rehearsal: join(directory, 'rehearsal.wasm'),
     version: versionOf(join(directory, 'package.json')),
     transpilerVersion: versionOf(
       join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'),

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../error.ts';
+import type { ResourceLimit } from '../linux-rights.ts';
 import type { EntryForm } from './component-entry.ts';
 import type { PreparedApp } from './prepared-app.ts';
 
@@ -17,6 +18,17 @@ export type EngineOutput =
   | { readonly kind: 'fifo'; readonly path: string }
   | { readonly kind: 'file'; readonly path: string };
 
+/** What a container's engine keeps of its rights once it is in place; everything else goes. */
+export type EngineSecurity = {
+  /** Ids as the node counts them. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  /** Capabilities that stay, by number (capabilities(7)). */
+  readonly capabilities: readonly number[];
+  readonly limits: readonly ResourceLimit[];
+};
+
 /** Everything an idle engine needs to become the engine of one container. */
 export type EngineClaim = {
   readonly id: string;
@@ -31,6 +43,8 @@ export type EngineClaim = {
   readonly stateDir: string;
   /** Absolute path of a runtime-config.toml, where there is one. */
   readonly runtimeConfig?: string;
+  /** Given for a container; the command line's engine stays what its user is. */
+  readonly security?: EngineSecurity;
   /** Where to listen when `SPIN_HTTP_LISTEN_ADDR` is not in the environment; default "0.0.0.0:80". */
   readonly listen?: string;
   /** The pod's resolv.conf and hosts file on this node. */
@@ -53,6 +67,7 @@ export type ClaimPhase =
   | 'read'
   | 'compile'
   | 'network'
+  | 'confine'
   | 'worker'
   | 'settings'
   | 'services'
@@ -61,6 +76,8 @@ export type ClaimPhase =
 
 /** What an engine tells of a claim, for logs and measurements. */
 export type ClaimReport = {
+  /** Version of Landlock in force on every thread of a container's engine; 0 where the kernel has none. */
+  readonly landlock?: number;
   readonly milliseconds: Partial<Record<ClaimPhase, number>>;
   /** How each component runs, and why not in the quicker way. */
   readonly components: readonly { readonly id: string; readonly form: EntryForm }[];
@@ -68,8 +85,6 @@ export type ClaimReport = {
 
 /** What the parent tells an engine. */
 export type EngineRequest =
-  /** Use the time of waiting; not answered. */
-  | { readonly type: 'rehearse' }
   | { readonly type: 'claim'; readonly claim: EngineClaim }
   | { readonly type: 'start' };
 

@@ -39,8 +39,7 @@ export async function transpileComponent(
       name: 'component',
       noTypescript: true,
       instantiation: { tag: 'async' },
-      // `hybrid` is not used anywhere and panics on resources in the payload of a future (jco 1.35).
-      importBindings: { tag: 'js' },
+      importBindings: { tag: 'hybrid' },
       multiMemory: true,
       noNodejsCompat: true,
       map: importMap,

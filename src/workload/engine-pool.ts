@@ -39,7 +39,6 @@ export class EnginePool {
     while (!this.#closed && this.#warm.length < this.#size) {
       const booting: Promise<EngineProcess | undefined> = EngineProcess.spawn().then(
         (engine) => {
-          engine.rehearse();
           void engine.exited.then(() => this.#drop(booting));
           return engine;
         },

@@ -1,4 +1,7 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { ShimError } from '../error.ts';
+import { mount } from '../linux.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Bundle } from './bundle.ts';
 import { Cgroup, findHierarchies } from './cgroup.ts';
@@ -47,6 +50,22 @@ export class HeldResources {
 
   async mountRootfs(mounts: readonly RootMount[]): Promise<void> {
     await mountRootfs(mounts, this.#bundle.rootfs, this.#journal);
+  }
+
+  /**
+   * Shows a directory of the node at a place that the container's user can reach, below the bundle, and gives that place. The
+   * folders above the directory may be closed to that user.
+   */
+  async expose(source: string, name: string, options: readonly string[]): Promise<string> {
+    const { path } = this.#bundle;
+    // containerd opens the bundle to a user namespace's root in the same way; the environment stays hidden.
+    await chmod(join(path, 'config.json'), 0o600);
+    await chmod(path, 0o711);
+    const point = join(path, 'exposed', name);
+    await mkdir(point, { recursive: true, mode: 0o711 });
+    await this.#journal.addMount(point);
+    mount('', source, point, ['rbind', ...options]);
+    return point;
   }
 
   /** Takes processes in: into the journal and, where it is to be done from here, into the cgroup. */

@@ -35,22 +35,14 @@ export type SpecResources = {
   readonly pidsLimit?: number;
 };
 
-/** A program that the runtime runs at a point of the container's life. */
-export type SpecHook = {
-  readonly path: string;
-  readonly args: readonly string[];
-  readonly env: readonly (readonly [name: string, value: string])[];
-  readonly timeoutSeconds?: number;
-};
+/** A resource limit by its name, `RLIMIT_NOFILE`; the highest number means unlimited. */
+export type SpecRlimit = { readonly type: string; readonly soft: bigint; readonly hard: bigint };
 
-/** Hooks by their point; `prestart` is the old name of `createRuntime`, whose hooks follow it. */
-export type SpecHooks = {
-  readonly prestart: readonly SpecHook[];
-  readonly createRuntime: readonly SpecHook[];
-  readonly createContainer: readonly SpecHook[];
-  readonly startContainer: readonly SpecHook[];
-  readonly poststart: readonly SpecHook[];
-  readonly poststop: readonly SpecHook[];
+/** A range of ids of a user namespace, and what the node calls them. */
+export type SpecIdMapping = {
+  readonly containerId: number;
+  readonly hostId: number;
+  readonly size: number;
 };
 
 /** The part of an OCI runtime specification (config.json) that is acted on. */
@@ -60,6 +52,15 @@ export type Spec = {
   readonly cwd: string;
   readonly uid: number;
   readonly gid: number;
+  readonly additionalGids: readonly number[];
+  /** Names of the effective capabilities, `CAP_CHOWN`. */
+  readonly effectiveCapabilities: readonly string[];
+  readonly ambientCapabilities: readonly string[];
+  readonly rlimits: readonly SpecRlimit[];
+  /** -1000 to 1000; undefined leaves what is inherited. */
+  readonly oomScoreAdj?: number;
+  readonly uidMappings: readonly SpecIdMapping[];
+  readonly gidMappings: readonly SpecIdMapping[];
   readonly rootPath: string;
   readonly hostname: string;
   readonly mounts: readonly SpecMount[];
@@ -68,7 +69,6 @@ export type Spec = {
   readonly cgroupsPath: string;
   readonly resources: SpecResources;
   readonly sysctl: readonly (readonly [name: string, value: string])[];
-  readonly hooks: SpecHooks;
 };
 
 type JsonObject = ReadonlyMap<string, unknown>;
@@ -82,13 +82,27 @@ export function parseSpec(text: string): Spec {
   const processTable = objectAt(root.get('process'), 'process');
   const user = objectAt(processTable.get('user'), 'process.user');
   const linux = objectAt(root.get('linux'), 'linux');
-  const hooks = objectAt(root.get('hooks'), 'hooks');
+  const capabilities = objectAt(processTable.get('capabilities'), 'process.capabilities');
+  const oomScoreAdj = numberAt(processTable.get('oomScoreAdj'), 'process.oomScoreAdj');
   return {
     args: stringsAt(processTable.get('args'), 'process.args'),
     env: stringsAt(processTable.get('env'), 'process.env').map(splitVariable),
     cwd: stringAt(processTable.get('cwd'), 'process.cwd') ?? '/',
-    uid: numberAt(user.get('uid'), 'process.user.uid') ?? 0,
-    gid: numberAt(user.get('gid'), 'process.user.gid') ?? 0,
+    uid: idAt(user.get('uid') ?? 0, 'process.user.uid'),
+    gid: idAt(user.get('gid') ?? 0, 'process.user.gid'),
+    additionalGids: listAt(user.get('additionalGids'), 'process.user.additionalGids').map((gid, index) =>
+      idAt(gid, `process.user.additionalGids[${index}]`),
+    ),
+    effectiveCapabilities: stringsAt(capabilities.get('effective'), 'process.capabilities.effective'),
+    ambientCapabilities: stringsAt(capabilities.get('ambient'), 'process.capabilities.ambient'),
+    rlimits: listAt(processTable.get('rlimits'), 'process.rlimits').map(parseRlimit),
+    ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
+    uidMappings: listAt(linux.get('uidMappings'), 'linux.uidMappings').map((value, index) =>
+      parseMapping(value, `linux.uidMappings[${index}]`),
+    ),
+    gidMappings: listAt(linux.get('gidMappings'), 'linux.gidMappings').map((value, index) =>
+      parseMapping(value, `linux.gidMappings[${index}]`),
+    ),
     rootPath: stringAt(objectAt(root.get('root'), 'root').get('path'), 'root.path') ?? 'rootfs',
     hostname: stringAt(root.get('hostname'), 'hostname') ?? '',
     mounts: listAt(root.get('mounts'), 'mounts').map(parseMount),
@@ -97,14 +111,6 @@ export function parseSpec(text: string): Spec {
     cgroupsPath: stringAt(linux.get('cgroupsPath'), 'linux.cgroupsPath') ?? '',
     resources: parseResourceTable(linux.get('resources'), 'linux.resources'),
     sysctl: pairsAt(linux.get('sysctl'), 'linux.sysctl'),
-    hooks: {
-      prestart: hooksAt(hooks, 'prestart'),
-      createRuntime: hooksAt(hooks, 'createRuntime'),
-      createContainer: hooksAt(hooks, 'createContainer'),
-      startContainer: hooksAt(hooks, 'startContainer'),
-      poststart: hooksAt(hooks, 'poststart'),
-      poststop: hooksAt(hooks, 'poststop'),
-    },
   };
 }
 
@@ -153,20 +159,38 @@ function parseNamespace(value: unknown, index: number): SpecNamespace {
   return { type, path };
 }
 
-function hooksAt(hooks: JsonObject, kind: string): readonly SpecHook[] {
-  return listAt(hooks.get(kind), `hooks.${kind}`).map((value, index) => {
-    const where = `hooks.${kind}[${index}]`;
-    const table = objectAt(value, where);
-    const path = stringAt(table.get('path'), `${where}.path`) ?? '';
-    if (!path.startsWith('/')) throw invalid(`"${where}.path" is "${path}", not an absolute path`);
-    const timeoutSeconds = numberAt(table.get('timeout'), `${where}.timeout`);
-    return {
-      path,
-      args: stringsAt(table.get('args'), `${where}.args`),
-      env: stringsAt(table.get('env'), `${where}.env`).map(splitVariable),
-      ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
-    };
-  });
+function parseRlimit(value: unknown, index: number): SpecRlimit {
+  const where = `process.rlimits[${index}]`;
+  const table = objectAt(value, where);
+  const limit = (name: string): bigint => {
+    // The unlimited 2^64-1 loses its last bits in a JavaScript number.
+    const given = BigInt(numberAt(table.get(name), `${where}.${name}`) ?? 0);
+    if (given < 0n) throw invalid(`"${where}.${name}" is negative`);
+    return given > maxUnsigned ? maxUnsigned : given;
+  };
+  return {
+    type: stringAt(table.get('type'), `${where}.type`) ?? '',
+    soft: limit('soft'),
+    hard: limit('hard'),
+  };
+}
+
+const maxUnsigned = 2n ** 64n - 1n;
+
+function parseMapping(value: unknown, where: string): SpecIdMapping {
+  const table = objectAt(value, where);
+  return {
+    containerId: idAt(table.get('containerID') ?? 0, `${where}.containerID`),
+    hostId: idAt(table.get('hostID') ?? 0, `${where}.hostID`),
+    size: idAt(table.get('size') ?? 0, `${where}.size`),
+  };
+}
+
+/** A user or group id; the highest number stands for none in the kernel. */
+function idAt(value: unknown, where: string): number {
+  const id = numberAt(value, where);
+  if (id !== undefined && id >= 0 && id < 0xffffffff) return id;
+  throw invalid(`"${where}" is ${String(value)}, which is no id`);
 }
 
 function splitVariable(entry: string): readonly [string, string] {

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { chown, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ClaimReport, EngineExit, EngineProcess, NetworkTarget } from '../engine/engine-process.ts';
 import { prepare } from '../engine/prepare.ts';
@@ -12,8 +12,8 @@ import type { CgroupStats } from './cgroup-stats.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
 import type { HeldResources } from './held-resources.ts';
-import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
+import { securityOf } from './security-context.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
@@ -75,9 +75,7 @@ export class SpinContainer implements Workload {
 
   start(): Promise<void> {
     return this.#explained(async () => {
-      const engine = this.#live();
-      await engine.start();
-      await this.#lateHooks('poststart', 'running', engine.pid);
+      await this.#live().start();
     });
   }
 
@@ -99,12 +97,17 @@ export class SpinContainer implements Workload {
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
-    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim' | 'hooks'>();
-    const stateDir = await makeStateDirectory(bundle.path);
-    const filesDir = join(stateDir, '..', 'files');
+    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim'>();
+    const { security, warnings } = securityOf(spec, false);
+    for (const warning of warnings) stdio.writeReason(warning);
+    const ownStateDir = await makeStateDirectory(bundle.path);
+    await chown(ownStateDir, security.uid, security.gid);
+    const filesDir = join(ownStateDir, '..', 'files');
     await mkdir(filesDir, { recursive: true, mode: 0o700 });
     const files = findContainerFiles(bundle, filesDir);
     await this.#held.makeCgroup();
+    // Root may pass wherever root has closed a folder.
+    const stateDir = security.uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state', []);
     phases.end('files');
     const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
     phases.end('prepare');
@@ -118,6 +121,8 @@ export class SpinContainer implements Workload {
     signal.addEventListener('abort', giveUp);
     try {
       await this.#held.addProcesses([engine.pid], 'to be placed');
+      if (spec.oomScoreAdj !== undefined)
+        await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
       phases.end('cgroup');
       const claim = (app: PreparedApp): Promise<ClaimReport> =>
         engine.claim({
@@ -129,6 +134,7 @@ export class SpinContainer implements Workload {
           stdout: stdio.stdout,
           stderr: stdio.stderr,
           stateDir,
+          security,
           ...files,
         });
       const report = await claim(prepared).catch(async (error: unknown) => {
@@ -138,14 +144,13 @@ export class SpinContainer implements Workload {
         return claim(await this.#prepare(filesDir, 'anew'));
       });
       phases.end('claim');
-      await this.#createHooks(engine.pid);
-      phases.end('hooks');
       this.#runtime.log.debug(
         {
           instance: id,
           milliseconds: phases.ended,
           engine: report.milliseconds,
           components: report.components,
+          landlock: report.landlock,
         },
         'Spin container created',
       );
@@ -192,35 +197,6 @@ export class SpinContainer implements Workload {
     this.#engine?.signal('SIGKILL');
     await this.#held.free();
     await this.#engine?.exited;
-    await this.#lateHooks('poststop', 'stopped', 0);
-  }
-
-  /** What others hang into the making of a container: nerdctl has its network made so. Throws the first failure. */
-  async #createHooks(pid: number): Promise<void> {
-    const { id, bundle } = this.#options;
-    const { prestart, createRuntime, createContainer, startContainer } = bundle.spec.hooks;
-    const inside = [...createContainer, ...startContainer].map(({ path }) => path);
-    if (inside.length > 0) {
-      this.#runtime.log.warn(
-        { instance: id, hooks: inside },
-        'hooks not run: a Spin container has no programs inside',
-      );
-    }
-    await runHooks(prestart, 'prestart', this.#hookState('creating', pid));
-    await runHooks(createRuntime, 'createRuntime', this.#hookState('creating', pid));
-  }
-
-  /** Hooks whose failure changes nothing any more. */
-  async #lateHooks(kind: 'poststart' | 'poststop', status: HookState['status'], pid: number): Promise<void> {
-    const { id, bundle } = this.#options;
-    await runHooks(bundle.spec.hooks[kind], kind, this.#hookState(status, pid)).catch((error: unknown) => {
-      this.#runtime.log.warn({ instance: id, err: error }, 'a hook failed');
-    });
-  }
-
-  #hookState(status: HookState['status'], pid: number): HookState {
-    const { id, bundle } = this.#options;
-    return { id, status, pid, bundle: bundle.path, annotations: bundle.spec.annotations };
   }
 
   /** An image that is no Spin app may be meant as a Linux one whose command has a slip in it. */

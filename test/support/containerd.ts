@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeCgroup } from './cgroups.ts';
 import { cniConfig, containerdConfig, containerdPaths, type RuntimeHandler } from './containerd-config.ts';
@@ -108,6 +108,8 @@ export class PrivateContainerd {
   static async start(options: ContainerdOptions = {}): Promise<PrivateContainerd> {
     // Below /tmp whatever TMPDIR says: Unix socket paths must stay under 108 bytes.
     const folder = await mkdtemp('/tmp/spinshim-test-');
+    // As `/run` and `/var/lib` are on a node: the users of containers pass.
+    await chmod(folder, 0o711);
     const containerd = new PrivateContainerd(
       folder,
       (await overlayWorks(folder)) ? 'overlayfs' : 'native',

@@ -79,6 +79,10 @@ export type ContainerInput = {
   readonly resources?: Resources;
   readonly runAsUser?: number;
   readonly runAsGroup?: number;
+  readonly supplementalGroups?: readonly number[];
+  /** Capabilities without `CAP_`; `ALL` for all of them. */
+  readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
+  readonly noNewPrivileges?: boolean;
   readonly readonlyRootfs?: boolean;
   readonly privileged?: boolean;
   /** In the pod's pid namespace; the pod says so too. */
@@ -410,6 +414,12 @@ function containerConfig(input: ContainerInput): object {
         readonly_rootfs: input.readonlyRootfs ?? false,
         run_as_user: wrapped(input.runAsUser),
         run_as_group: wrapped(input.runAsGroup),
+        supplemental_groups: input.supplementalGroups ?? [],
+        capabilities: {
+          add_capabilities: input.capabilities?.add ?? [],
+          drop_capabilities: input.capabilities?.drop ?? [],
+        },
+        no_new_privs: input.noNewPrivileges ?? false,
         namespace_options: { pid: input.sharedPid === true ? 'POD' : 'CONTAINER' },
       },
     },

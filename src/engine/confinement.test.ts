@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { fieldOfThreads } from '../../test/support/threads.ts';
+import type { EngineSecurity } from './messages.ts';
+import type { PreparedApp } from './prepared-app.ts';
+import { fixtures, prepareApp, TestEngine, temporaryFolder } from './test-engine.ts';
+
+const nobodySpecial: EngineSecurity = {
+  uid: 1000,
+  gid: 1001,
+  groups: [2000, 3000],
+  capabilities: [],
+  limits: [],
+};
+const noCapabilities = '0000000000000000';
+
+const manifest = `spin_manifest_version = 2
+[application]
+name = "api"
+[variables]
+greeting = { default = "hello" }
+[[trigger.http]]
+route = "/..."
+component = "api"
+[component.api]
+source = "js-api.wasm"
+files = [{ source = "static", destination = "/static" }]
+key_value_stores = ["default"]
+allowed_outbound_hosts = ["http://127.0.0.1:*"]
+[component.api.variables]
+greeting = "{{ greeting }}"
+`;
+
+const options = { timeout: 120_000, skip: process.getuid?.() === 0 ? false : 'giving up ids needs root' };
+
+describe('an engine that belongs to a container', options, () => {
+  const undo: (() => unknown)[] = [];
+  let folder: string;
+  let prepared: PreparedApp;
+
+  before(async () => {
+    folder = await temporaryFolder({ after: (step) => void undo.unshift(step) });
+    await chmod(folder, 0o711);
+    prepared = await prepareApp(folder, manifest, {
+      'js-api.wasm': join(fixtures, 'build', 'js-api', 'js-api.wasm'),
+      'static/note.txt': Buffer.from('a note'),
+    });
+  });
+
+  after(async () => {
+    for (const step of undo) await step();
+  });
+
+  async function stateDirOf(uid: number): Promise<string> {
+    const stateDir = join(folder, `state-${uid}`);
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    await chown(stateDir, uid, uid);
+    return stateDir;
+  }
+
+  test('runs every thread as its user, without capabilities and behind the filter', async (t) => {
+    const stateDir = await stateDirOf(1000);
+    const { process: engine, base } = await TestEngine.start(t, prepared, {
+      security: nobodySpecial,
+      stateDir,
+    });
+    assert.equal(await (await fetch(`${base}/variable/greeting`)).text(), 'hello');
+    const expected: readonly (readonly [string, string])[] = [
+      ['Uid', '1000 1000 1000 1000'],
+      ['Gid', '1001 1001 1001 1001'],
+      ['Groups', '2000 3000'],
+      ...['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'].map((set) => [set, noCapabilities] as const),
+      ['NoNewPrivs', '1'],
+      ['Seccomp', '2'],
+    ];
+    for (const [field, value] of expected)
+      assert.deepEqual(fieldOfThreads(engine.pid, field), [value], field);
+  });
+
+  test('keeps the capabilities it is granted as root, and no other', async (t) => {
+    const security = { ...nobodySpecial, uid: 0, gid: 0, groups: [], capabilities: [1] };
+    const engine = await TestEngine.start(t, prepared, { security, stateDir: await stateDirOf(0) });
+    for (const [field, value] of [
+      ['Uid', '0 0 0 0'],
+      ['Groups', ''],
+      ['CapPrm', '0000000000000002'],
+      ['CapEff', '0000000000000002'],
+      ['CapBnd', '0000000000000002'],
+      ['Seccomp', '2'],
+    ] as const)
+      assert.deepEqual(fieldOfThreads(engine.process.pid, field), [value], field);
+  });
+
+  test('reads its files, keeps key-values and drains as its user', async (t) => {
+    const stateDir = await stateDirOf(1000);
+    const engine = await TestEngine.start(t, prepared, { security: nobodySpecial, stateDir });
+    assert.equal(await (await fetch(`${engine.base}/file/static/note.txt`)).text(), 'a note');
+    assert.equal((await fetch(`${engine.base}/kv/colour`, { method: 'PUT', body: 'green' })).status, 204);
+    assert.equal(await (await fetch(`${engine.base}/kv/colour`)).text(), 'green');
+    const { uid, gid } = await stat(join(stateDir, 'sqlite_key_value.db'));
+    assert.deepEqual([uid, gid], [1000, 1001]);
+    engine.process.signal('SIGTERM');
+    assert.equal((await engine.process.exited).exitCode, 0);
+  });
+
+  test('has the resource limits it was given', async (t) => {
+    const limits = [{ resource: 7, soft: 500n, hard: 600n }];
+    const security = { ...nobodySpecial, limits };
+    const engine = await TestEngine.start(t, prepared, { security, stateDir: await stateDirOf(1000) });
+    const text = await readFile(`/proc/${engine.process.pid}/limits`, 'utf8');
+    assert.match(text, /Max open files +500 +600 /);
+  });
+
+  test('does not start where its user cannot read the installation again', async (t) => {
+    const closed = await temporaryFolder(t);
+    await assert.rejects(
+      confinedScript(
+        closed,
+        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] }, nothing, join(closed, "worker.mjs"))',
+      ),
+      /user 1000 of the container cannot read this installation/,
+    );
+  });
+
+  test('nothing but what it was granted can be opened, by whatever thread', async (t) => {
+    const granted = await temporaryFolder(t);
+    await writeFile(join(granted, 'file'), 'granted');
+    const output = await confinedScript(
+      granted,
+      `new Confinement().apply({ uid: 0, gid: 0, groups: [], capabilities: [], limits: [] }, { readable: [closed], writable: [] });
+       const attempts = {
+         granted: () => readFileSync(join(closed, 'file'), 'utf8'),
+         passwd: () => readFileSync('/etc/passwd', 'utf8'),
+         write: () => writeFileSync(join(closed, 'new'), 'x'),
+         pool: () => promises.readFile('/etc/passwd'),
+         program: () => execFileSync('/bin/true'),
+         local: () => once(connect('/run/nothing'), 'connect'),
+         signal: () => process.kill(process.ppid, 'SIGCONT'),
+         worker: () => once(new Worker('process.getBuiltinModule("fs").readFile("/etc/passwd", (error) => process.getBuiltinModule("worker_threads").parentPort.postMessage(error.code))', { eval: true }), 'message'),
+       };
+       for (const [name, attempt] of Object.entries(attempts)) {
+         const outcome = await Promise.resolve().then(attempt).then(String, (error) => error.code ?? error.message);
+         process.stdout.write(name + '=' + outcome + ' ');
+       }`,
+    );
+    assert.equal(
+      output.trim(),
+      'granted=granted passwd=EACCES write=EACCES pool=EACCES program=EPERM local=EAFNOSUPPORT signal=EPERM worker=EACCES',
+    );
+  });
+});
+
+/** Runs a script that confines itself, with `closed` naming a folder. */
+async function confinedScript(closed: string, script: string): Promise<string> {
+  const here = import.meta.dirname;
+  const text = `
+    import { execFileSync } from 'node:child_process';
+    import { once } from 'node:events';
+    import { promises, readFileSync, writeFileSync } from 'node:fs';
+    import { connect } from 'node:net';
+    import { join } from 'node:path';
+    import { Worker } from 'node:worker_threads';
+    import { Confinement } from ${JSON.stringify(join(here, 'confinement.ts'))};
+    const closed = ${JSON.stringify(closed)};
+    const nothing = { readable: [], writable: [] };
+    await promises.readFile('/etc/hosts');
+    ${script}`;
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--no-warnings',
+    '--disable-sigusr1',
+    '--input-type=module',
+    '-e',
+    text,
+  ]);
+  return stdout;
+}

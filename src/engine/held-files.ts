@@ -1,0 +1,67 @@
+import { constants, openSync, readFileSync, statSync } from 'node:fs';
+import { ShimError } from '../error.ts';
+import { memoryFile } from '../linux-rights.ts';
+import type { EngineClaim } from './messages.ts';
+
+/** Fields of a claim that name a file which every worker reads when it loads the app. */
+const readByWorkers = ['runtimeConfig', 'resolvConf', 'hosts', 'caBundle'] as const;
+
+/** What a container without such a file of its own goes by. */
+const ofTheNode: ReadonlyMap<string, string> = new Map([
+  ['resolvConf', '/etc/resolv.conf'],
+  ['hosts', '/etc/hosts'],
+]);
+
+/** Most bytes of such a file. */
+const maxFileBytes = 4 * 1024 * 1024;
+
+/**
+ * Opens what the app's workers will read or hand to guests, and gives the claim with the paths of the descriptors in place
+ * of those on the node. Later the engine is somebody who can no longer open them; descriptors stay, for workers that
+ * take the place of dead ones as well.
+ */
+export function holdFiles(claim: EngineClaim): EngineClaim {
+  const files = Object.fromEntries(
+    readByWorkers.map((name) => {
+      const path = claim[name] ?? ofTheNode.get(name);
+      const content = path === undefined ? undefined : readRegular(path);
+      return [name, content === undefined ? undefined : pathOf(memoryFile(name, content))];
+    }),
+  );
+  const { app } = claim.prepared;
+  const components = app.components.map((component) => ({
+    ...component,
+    files: component.files.map((mount) => ({ ...mount, source: pathOf(openDirectory(mount.source)) })),
+  }));
+  return { ...claim, ...files, prepared: { ...claim.prepared, app: { ...app, components } } };
+}
+
+function pathOf(fd: number): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+/** What a file holds; undefined where there is none, or a folder (what kubelet leaves for an optional secret that is missing). */
+function readRegular(path: string): string | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || stat.isDirectory()) return undefined;
+  if (stat.isFile() && stat.size <= maxFileBytes) return readFileSync(path, 'utf8');
+  throw new ShimError(
+    'invalid-argument',
+    `"${path}" is not a regular file of at most ${maxFileBytes} bytes, which the container needs it to be`,
+  );
+}
+
+function openDirectory(path: string): number {
+  const pathOnly = 0o10000000;
+  try {
+    return openSync(path, pathOnly | constants.O_DIRECTORY);
+  } catch (cause) {
+    throw new ShimError(
+      'failed-precondition',
+      `the folder "${path}" of the app cannot be opened: ${String(cause)}`,
+      {
+        cause,
+      },
+    );
+  }
+}

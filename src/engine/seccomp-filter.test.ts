@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { seccompFilter } from './seccomp-filter.ts';
+
+type Call = { readonly number: number; readonly first?: number; readonly architecture?: number };
+
+const x64 = 0xc000003e;
+const pid = 4321;
+const allowed = 'allowed';
+
+/** What the kernel makes of a call: classic BPF as far as the filter uses it. */
+function decide(filter: Buffer, { number, first = 0, architecture = x64 }: Call): string {
+  const data = new Map([
+    [0, number],
+    [4, architecture],
+    [16, first],
+  ]);
+  let loaded = 0;
+  for (let at = 0; at < filter.length / 8; at += 1) {
+    const value = filter.readUInt32LE(8 * at + 4);
+    const jump = (taken: boolean): number => filter.readUInt8(8 * at + (taken ? 2 : 3));
+    switch (filter.readUInt16LE(8 * at)) {
+      case 0x20:
+        loaded = data.get(value) ?? assert.fail(`offset ${value} is loaded`);
+        break;
+      case 0x15:
+        at += jump(loaded === value);
+        break;
+      case 0x25:
+        at += jump(loaded > value);
+        break;
+      case 0x45:
+        at += jump((loaded & value) !== 0);
+        break;
+      case 0x06:
+        if (value === 0x7fff0000) return allowed;
+        return value === 0x80000000 ? 'killed' : `errno ${value & 0xffff}`;
+      default:
+        assert.fail(`instruction ${at} is none of those that are used`);
+    }
+  }
+  return assert.fail('the filter ends without an answer');
+}
+
+const filter = seccompFilter({ pid, arch: 'x64', hasRings: true });
+
+for (const [what, call, answer] of [
+  ['read', { number: 0 }, allowed],
+  ['openat2', { number: 437 }, allowed],
+  ['the last known call', { number: 462 }, allowed],
+  ['one that came later', { number: 463 }, 'errno 38'],
+  ['one of the x32 convention', { number: 0x40000000 }, 'errno 38'],
+  ['one of another architecture', { number: 0, architecture: 0x40000003 }, 'killed'],
+  ['execve', { number: 59 }, 'errno 1'],
+  ['setns', { number: 308 }, 'errno 1'],
+  ['mq_unlink, the last of the list', { number: 241 }, 'errno 1'],
+  ['clone3', { number: 435 }, 'errno 38'],
+  ['clone of a thread', { number: 56, first: 0x3d0f00 }, allowed],
+  ['clone of a process', { number: 56, first: 17 }, 'errno 1'],
+  ['clone with a new user namespace', { number: 56, first: 0x10000000 }, 'errno 1'],
+  ['a local socket', { number: 41, first: 1 }, 'errno 97'],
+  ['an IPv4 socket', { number: 41, first: 2 }, allowed],
+  ['an IPv6 socket', { number: 41, first: 10 }, allowed],
+  ['a netlink socket', { number: 41, first: 16 }, 'errno 97'],
+  ['a signal to itself', { number: 234, first: pid }, allowed],
+  ['a signal to another process', { number: 62, first: 1 }, 'errno 1'],
+  ['a signal to all processes', { number: 62, first: 0xffffffff }, 'errno 1'],
+  ['limits of its own', { number: 302, first: 0 }, allowed],
+  ['limits of another process', { number: 302, first: 1 }, 'errno 1'],
+  ['a ring there is', { number: 426 }, allowed],
+  ['another ring', { number: 425 }, 'errno 38'],
+] as const) {
+  test(`${what}: ${answer}`, () => assert.equal(decide(filter, call), answer));
+}
+
+test('a process without rings may use none', () => {
+  const without = seccompFilter({ pid, arch: 'x64', hasRings: false });
+  assert.equal(decide(without, { number: 426 }), 'errno 38');
+});
+
+test('arm64 has numbers of its own', () => {
+  const other = seccompFilter({ pid, arch: 'arm64', hasRings: false });
+  const architecture = 0xc00000b7;
+  assert.equal(decide(other, { number: 221, architecture }), 'errno 1');
+  assert.equal(decide(other, { number: 59, architecture }), allowed);
+  assert.equal(decide(other, { number: 198, first: 1, architecture }), 'errno 97');
+  assert.equal(decide(other, { number: 59 }), 'killed');
+});

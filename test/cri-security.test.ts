@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import type { ContainerInput } from './support/cri.ts';
+import { SpinNode } from './support/spin-node.ts';
+import { fieldOfThreads } from './support/threads.ts';
+
+const noCapabilities = '0000000000000000';
+
+/** What every thread of an engine has, whatever its pod asks for. */
+const always = {
+  CapInh: noCapabilities,
+  CapPrm: noCapabilities,
+  CapEff: noCapabilities,
+  CapBnd: noCapabilities,
+  CapAmb: noCapabilities,
+  NoNewPrivs: '1',
+  Seccomp: '2',
+} as const;
+
+const cases: readonly {
+  readonly name: string;
+  readonly container: Partial<ContainerInput>;
+  readonly threads: Readonly<Record<string, string>>;
+}[] = [
+  { name: 'root', container: {}, threads: { Uid: '0 0 0 0', Gid: '0 0 0 0' } },
+  {
+    name: 'root-with-all-capabilities',
+    container: { capabilities: { add: ['ALL'] } },
+    threads: { Uid: '0 0 0 0' },
+  },
+  {
+    name: 'user-1000',
+    container: { runAsUser: 1000, runAsGroup: 1001, supplementalGroups: [2000, 3000] },
+    threads: { Uid: '1000 1000 1000 1000', Gid: '1001 1001 1001 1001', Groups: '1001 2000 3000' },
+  },
+  {
+    name: 'restricted',
+    container: {
+      runAsUser: 65_534,
+      runAsGroup: 65_534,
+      capabilities: { drop: ['ALL'] },
+      noNewPrivileges: true,
+      readonlyRootfs: true,
+    },
+    threads: { Uid: '65534 65534 65534 65534' },
+  },
+];
+
+describe('the security context of a pod', { timeout: 180_000 }, () => {
+  let node: SpinNode;
+
+  before(async () => {
+    node = await SpinNode.start(['js-api', 'rust-http']);
+  });
+  after(() => node.stop());
+
+  for (const { name, container, threads } of cases) {
+    test(`holds for every thread of the engine: ${name}`, async () => {
+      const pod = await node.run({ name, image: node.image('js-api'), container });
+      assert.equal((await pod.request('/kv/colour', { method: 'PUT', body: 'green' })).status, 204);
+      const pid = await pod.pid();
+      for (const [field, value] of Object.entries({ ...always, ...threads }))
+        assert.deepEqual(fieldOfThreads(pid, field), [value], field);
+      assert.equal((await pod.request('/kv/colour')).text, 'green');
+      await pod.stop(10);
+      assert.equal((await pod.status()).exit_code, 0);
+      await pod.remove();
+    });
+  }
+
+  test('an out-of-memory score is the one that was asked for', async () => {
+    const resources = { oomScoreAdj: 985 };
+    const pod = await node.run({ name: 'score', image: node.image('rust-http'), container: { resources } });
+    assert.equal(readFileSync(`/proc/${await pod.pid()}/oom_score_adj`, 'utf8').trim(), '985');
+    await pod.remove();
+  });
+
+  test('a user who is not root resolves names and sends requests in the network of the pod', async () => {
+    const pod = await node.run({
+      name: 'outbound',
+      image: node.image('rust-http'),
+      container: { runAsUser: 1000 },
+    });
+    const answer = await pod.request('/outbound', { method: 'POST', body: 'http 127.0.0.1:80 /' });
+    assert.match(answer.text, /^200 /);
+    await pod.remove();
+  });
+});
