@@ -113,6 +113,7 @@ async function copyAssets(): Promise<void> {
     const file = `wasi_snapshot_preview1.${kind}.wasm`;
     await copyFile(join(modules, '@bytecodealliance', 'jco', 'lib', file), join(draft, 'adapters', file));
   }
+  await copyFile(join(root, 'fixtures', 'hello', 'hello.wasm'), join(draft, 'rehearsal.wasm'));
   // Built by `shim-binary/Makefile`.
   await copyFile(join(root, 'dist', 'lib', 'thread-calls.so'), join(draft, 'thread-calls.so'));
   await cp(join(root, 'proto'), join(draft, 'proto'), {

@@ -17,10 +17,12 @@ const { functions: libc } = dlopen(null, {
   getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
   ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
   listen: { arguments: ['int32', 'int32'], return: 'int32' },
+  mkfifo: { arguments: ['string', 'uint32'], return: 'int32' },
   mount: { arguments: ['string', 'string', 'string', 'uint64', 'string'], return: 'int32' },
   setns: { arguments: ['int32', 'int32'], return: 'int32' },
   setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
   socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
+  socketpair: { arguments: ['int32', 'int32', 'int32', 'buffer'], return: 'int32' },
   syscall: { arguments: ['int64', 'int64', 'string', 'buffer', 'uint64'], return: 'int64' },
   umount2: { arguments: ['string', 'int32'], return: 'int32' },
   unshare: { arguments: ['int32'], return: 'int32' },
@@ -133,6 +135,11 @@ export function unmount(target: string): void {
   throw new ShimError('internal', `unmounting "${target}" failed: ${errno}`);
 }
 
+/** Makes a FIFO with the given permission bits, less the umask. Throws `internal` or `permission-denied`. */
+export function makeFifo(path: string, mode: number): void {
+  check(libc.mkfifo(path, mode), `making the FIFO "${path}"`);
+}
+
 /** Duplicates a descriptor with close-on-exec. */
 export function duplicateFd(fd: number): number {
   const duplicateCloexec = 1030;
@@ -156,6 +163,29 @@ function closeFd(fd: number): void {
 const emptyBuffer = Buffer.alloc(8);
 const closeNumber = process.arch === 'arm64' ? 57n : 3n;
 const openat2Number = 437n;
+
+/** Two connected stream sockets, of this machine and without a name (non-blocking, close-on-exec). */
+export function socketPair(): readonly [number, number] {
+  const [unix, stream, nonBlocking, closeOnExec] = [1, 1, 0o4000, 0o2000000];
+  const pair = Buffer.alloc(8);
+  check(libc.socketpair(unix, stream | nonBlocking | closeOnExec, 0, pair), 'making a pair of sockets');
+  return [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/** A listening socket of this machine under a name that the kernel chooses, which only who asks for it learns. */
+export function listenUnnamed(): number {
+  const [unix, stream, nonBlocking, closeOnExec] = [1, 1, 0o4000, 0o2000000];
+  const what = 'listening on an unnamed socket';
+  const fd = check(libc.socket(unix, stream | nonBlocking | closeOnExec, 0), what);
+  try {
+    check(libc.bind(fd, Buffer.from([unix, 0]), 2), what);
+    check(libc.listen(fd, 1), what);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
 
 /** Bytes that wait in a pipe or FIFO (FIONREAD). */
 export function bytesInPipe(fd: number): number {

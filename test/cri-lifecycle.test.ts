@@ -8,6 +8,7 @@ import { cgroupFolders } from './support/cgroups.ts';
 import { CriError } from './support/cri.ts';
 import { logLines } from './support/pod.ts';
 import { SpinNode } from './support/spin-node.ts';
+import { suiteTimeoutMs } from './support/wait.ts';
 
 /** First line of /proc/PID/cgroup for the memory controller (version 1) or the one hierarchy (version 2). */
 function memoryCgroup(pid: number): string {
@@ -17,7 +18,7 @@ function memoryCgroup(pid: number): string {
   return line.split(':').slice(2).join(':');
 }
 
-describe('a Spin app through CRI', { timeout: 180_000 }, () => {
+describe('a Spin app through CRI', { timeout: suiteTimeoutMs }, () => {
   let node: SpinNode;
 
   before(async () => {

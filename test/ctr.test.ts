@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -10,7 +12,7 @@ import { type Ctr, CtrError, type EventStream } from './support/ctr.ts';
 import { httpGet, httpRequest } from './support/http-get.ts';
 import { appImage, importImage } from './support/images.ts';
 import { SpinNode } from './support/spin-node.ts';
-import { waitFor } from './support/wait.ts';
+import { suiteTimeoutMs, waitFor } from './support/wait.ts';
 
 const run = promisify(execFile);
 const runtime = 'io.containerd.spin.v2';
@@ -26,7 +28,7 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-describe('Spin apps through ctr', { timeout: 180_000 }, () => {
+describe('Spin apps through ctr', { timeout: suiteTimeoutMs }, () => {
   let node: SpinNode;
   let ctr: Ctr;
   let snapshotter: readonly string[];
@@ -287,6 +289,31 @@ describe('Spin apps through ctr', { timeout: 180_000 }, () => {
     await ctr.exec(['task', 'pause', 'paused']);
     await ctr.exec(['task', 'kill', '-s', 'SIGKILL', 'paused']);
     await waitFor('the paused task to stop', async () => (await tasks())[0]?.status === 'STOPPED');
+  });
+
+  test('a log driver takes the output and has all of it when the task is gone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'spinshim-log-driver-'));
+    const [driver, log] = [join(folder, 'driver'), join(folder, 'log')];
+    await writeFile(driver, '#!/bin/sh\nexec 5>&-\ncat <&3 >"$2.out" &\ncat <&4 >"$2.err"\nwait\n', {
+      mode: 0o755,
+    });
+    const port = await freePort();
+    const listen = ['--net-host', '--env', `SPIN_HTTP_LISTEN_ADDR=127.0.0.1:${port}`];
+    const options = ['--detach', '--log-uri', `binary://${driver}?to=${log}`, ...listen, ...snapshotter];
+    await ctr.run({ image: image('js-api'), id: 'driven', runtime, options });
+    const body = Array.from({ length: 5_000 }, (_, index) => `line ${index}`).join('\n');
+    const answer = await httpRequest(`http://127.0.0.1:${port}/log`, { method: 'POST', body });
+    assert.equal(answer.status, 200);
+    await end('driven');
+    for (const stream of ['out', 'err']) {
+      const lines = readFileSync(`${log}.${stream}`, 'utf8').split('\n');
+      assert.deepEqual(
+        lines.filter((line) => line.startsWith('line ')),
+        body.split('\n'),
+      );
+    }
+    assert.match(readFileSync(`${log}.out`, 'utf8'), /^Serving http/m);
+    await rm(folder, { recursive: true });
   });
 
   test('exec is refused with a reason', async () => {

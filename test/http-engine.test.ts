@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { constants, existsSync, openSync, readFileSync, readSync } from 'node:fs';
+import { constants, existsSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
@@ -11,6 +11,7 @@ import { entryOf } from '../src/engine/component-entry.ts';
 import { EngineProcess } from '../src/engine/engine-process.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
 import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import { suiteTimeoutMs } from './support/wait.ts';
 
 const undo: (() => unknown)[] = [];
 const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
@@ -38,7 +39,7 @@ const crashingGlue = `export function instantiate() {
   return { 'wasi:http/incoming-handler@0.2.0': { handle } };
 }`;
 
-describe('the life of an engine process', { timeout: 180_000 }, () => {
+describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
   let folder: string;
   let prepared: PreparedApp;
 
@@ -159,6 +160,32 @@ describe('the life of an engine process', { timeout: 180_000 }, () => {
     ]);
     assert.equal(reached.toString(), 'Hello, inside, from Rust\n');
     assert.ok(existsSync(`/proc/${engine.process.pid}`));
+  });
+
+  test('an engine that waits has no thread of the pool; the threads it gets are born in the pod', async (t) => {
+    const engine = await EngineProcess.spawn();
+    t.after(async () => {
+      engine.signal('SIGKILL');
+      await engine.exited;
+    });
+    engine.rehearse();
+    const home = await temporaryFolder(t);
+    // A broken claim is answered after the rehearsal, and changes nothing.
+    const lost = { ...prepared, components: [{ id: 'c', entryPath: join(home, 'x', 'none'), digest: '' }] };
+    await assert.rejects(engine.claim(claimOf(lost, home)), { code: 'data-loss' });
+    assert.deepEqual(poolNamespaces(engine.pid), []);
+    await engine.claim(claimOf(prepared, home, { network: { kind: 'new' }, listen: '127.0.0.1:8080' }));
+    const own = readlinkSync(`/proc/${engine.pid}/ns/net`);
+    assert.notEqual(own, readlinkSync('/proc/self/ns/net'));
+    // Opening output files has made the pool.
+    const namespaces = poolNamespaces(engine.pid);
+    assert.ok(namespaces.length > 0);
+    assert.deepEqual(new Set(namespaces), new Set([own]));
+    const guests = tasksOf(engine.pid).filter(({ name }) => name === 'guests');
+    assert.deepEqual(
+      guests.map(({ network }) => network),
+      [own],
+    );
   });
 
   test('an engine enters a namespace that is there', async (t) => {
@@ -332,6 +359,21 @@ async function crashingApp(folder: string, prepared: PreparedApp): Promise<Prepa
   await cache.ensure(digest, async () => entryOf({ ...made, exports }));
   const entryPath = cache.pathOf(digest);
   return { ...prepared, components: prepared.components.map((component) => ({ ...component, entryPath })) };
+}
+
+type Task = { readonly name: string; readonly network: string };
+
+function tasksOf(pid: number): readonly Task[] {
+  const folder = `/proc/${pid}/task`;
+  return readdirSync(folder).map((id) => ({
+    name: readFileSync(join(folder, id, 'comm'), 'utf8').trim(),
+    network: readlinkSync(join(folder, id, 'ns/net')),
+  }));
+}
+
+/** Network namespaces of the threads that libuv does file system calls and name resolution on. */
+function poolNamespaces(pid: number): readonly string[] {
+  return tasksOf(pid).flatMap(({ name, network }) => (name === 'libuv-worker' ? [network] : []));
 }
 
 function readAll(fd: number): string {

@@ -8,9 +8,9 @@ import { type Footprint, quietFootprint } from './support/footprint.ts';
 import { httpGet } from './support/http-get.ts';
 import type { Pod } from './support/pod.ts';
 import { SpinNode } from './support/spin-node.ts';
-import { waitFor } from './support/wait.ts';
+import { suiteTimeoutMs, waitFor } from './support/wait.ts';
 
-describe('many pods on one node', { timeout: 180_000 }, () => {
+describe('many pods on one node', { timeout: suiteTimeoutMs }, () => {
   let node: SpinNode;
   /** With one pod that stays, so that host and pool are up. */
   let atRest: Footprint;

@@ -3,6 +3,7 @@ import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { CallContext } from '../ttrpc/service.ts';
 import { type Bundle, readBundle, readBundleFile } from '../workload/bundle.ts';
+import type { LogOwner } from '../workload/log-driver.ts';
 import { roleOf } from '../workload/sandbox-registry.ts';
 import { parseResources } from '../workload/spec.ts';
 import { type StdioPaths, TaskStdio } from '../workload/stdio.ts';
@@ -187,6 +188,7 @@ export class TaskService implements TaskHandlers {
     const { id, rootfs, stdin, stdout, stderr } = request;
     const { factory, log } = this.#options;
     const stdioPaths = { stdin, stdout, stderr };
+    const owner: LogOwner = { id, namespace: this.#options.namespace, directory: request.bundle };
     let bundle: Bundle;
     let startBytes: Buffer;
     let placement: Placement;
@@ -196,7 +198,7 @@ export class TaskService implements TaskHandlers {
       // Before the streams are opened: whoever opens a FIFO and closes it again ends the client's copying.
       placement = await factory.place({ id, bundle, rootMounts: rootfs });
     } catch (error) {
-      await tellReason(stdioPaths, error);
+      await tellReason(stdioPaths, owner, error);
       throw error;
     }
     const role = roleOf(bundle.spec);
@@ -210,7 +212,7 @@ export class TaskService implements TaskHandlers {
     if (placement.kind === 'linux') {
       const task = await this.#createLinux({ request, bundle, startBytes, log: taskLog, signal }).catch(
         async (error: unknown) => {
-          await tellReason(stdioPaths, error);
+          await tellReason(stdioPaths, owner, error);
           throw error;
         },
       );
@@ -222,7 +224,7 @@ export class TaskService implements TaskHandlers {
       taskLog.info({ pid: task.pid }, 'Linux container created');
       return task;
     }
-    const stdio = await this.#openStdio(request, stdioPaths).catch(async (error: unknown) => {
+    const stdio = await this.#openStdio(request, stdioPaths, owner).catch(async (error: unknown) => {
       await placement.release();
       throw error;
     });
@@ -238,14 +240,18 @@ export class TaskService implements TaskHandlers {
   }
 
   /** The streams of a container of ours, which has neither a terminal nor checkpoints. */
-  async #openStdio({ id, terminal, checkpoint }: CreateRequest, paths: StdioPaths): Promise<TaskStdio> {
+  async #openStdio(
+    { id, terminal, checkpoint }: CreateRequest,
+    paths: StdioPaths,
+    owner: LogOwner,
+  ): Promise<TaskStdio> {
     if (terminal) {
       throw new ShimError('invalid-argument', `task "${id}" asks for a terminal: Spin containers have none`);
     }
     if (checkpoint !== '') {
       throw new ShimError('unimplemented', `task "${id}" is to be restored: checkpoints are not supported`);
     }
-    return TaskStdio.open(paths);
+    return TaskStdio.open(paths, owner);
   }
 
   #createLinux(creation: Omit<LinuxCreation, 'onLost' | 'onDeleted'>): Promise<LinuxTask> {
@@ -328,8 +334,8 @@ function givenUp(id: string): ShimError {
 }
 
 /** Writes why a container could not be created into its standard error, as far as it has one. */
-async function tellReason(paths: StdioPaths, error: unknown): Promise<void> {
-  const stdio = await TaskStdio.open(paths).catch(() => undefined);
+async function tellReason(paths: StdioPaths, owner: LogOwner, error: unknown): Promise<void> {
+  const stdio = await TaskStdio.open(paths, owner).catch(() => undefined);
   stdio?.writeReason(ShimError.from(error).message);
   void stdio?.close();
 }

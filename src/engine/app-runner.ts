@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
@@ -56,7 +57,7 @@ export class AppRunner {
     const phases = new Phases<ClaimPhase>();
     const settings = await resolveSettings(claim);
     phases.end('settings');
-    const services = await openSharedServices(claim, settings, outputs);
+    const services = openSharedServices(claim, settings, outputs);
     phases.end('services');
     const components = new Map<string, HttpComponent>();
     for (const component of compiled) {
@@ -97,6 +98,16 @@ export class AppRunner {
     const { app } = this.#claim.prepared;
     for (const line of routeLines(address, this.#server.router.routes, app.components))
       this.#services.stdout.line(line);
+  }
+
+  /** Serves one connection that did not come through a listening socket. */
+  serveConnection(socket: Socket): void {
+    this.#server.serveConnection(socket);
+  }
+
+  /** Ends without waiting for anything. */
+  close(): void {
+    this.#server.destroy();
   }
 
   /** Lets requests in flight finish and the last output reach its reader. */

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { refusalLines } from '../app/allowed-hosts.ts';
 import { type Destination, parseDestination } from '../app/allowed-hosts-url.ts';
 import type { Component } from '../app/types.ts';
@@ -24,11 +24,11 @@ export type SharedServices = {
 };
 
 /** Opens what the components share: stores, name resolution in the pod's network, certificates. */
-export async function openSharedServices(
+export function openSharedServices(
   claim: EngineClaim,
   settings: AppSettings,
   outputs: Pick<SharedServices, 'stdout' | 'stderr'>,
-): Promise<SharedServices> {
+): SharedServices {
   const definitions = new Map<string, SqliteStoreDefinition>();
   for (const [label, config] of settings.keyValueStores) {
     if (config.type !== 'spin') continue;
@@ -39,22 +39,27 @@ export async function openSharedServices(
         : { kind: 'file', path: config.path },
     );
   }
-  const [resolvConf, hosts] = await Promise.all([
-    readText(claim.resolvConf ?? '/etc/resolv.conf'),
-    readText(claim.hosts ?? '/etc/hosts'),
-  ]);
+  const resolvConf = readText(claim.resolvConf ?? '/etc/resolv.conf');
+  const hosts = readText(claim.hosts ?? '/etc/hosts');
   return {
     ...outputs,
     keyValue: openSqliteKeyValue(definitions),
     resolver: new NameResolver(parseResolverConfig(resolvConf, hosts)),
-    caBundle: claim.caBundle === undefined ? undefined : await readText(claim.caBundle),
+    caBundle: claim.caBundle === undefined ? undefined : readText(claim.caBundle),
     selfAddress: undefined,
   };
 }
 
-/** A missing file is an empty one: a container without resolv.conf resolves nothing. */
-function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch(() => '');
+/**
+ * A missing file is an empty one: a container without resolv.conf resolves nothing. Read at once: nothing else waits for
+ * this thread yet, and the first file that is read otherwise makes libuv's threads, of which each takes its time.
+ */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Spells out what one component may do. */

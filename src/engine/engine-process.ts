@@ -82,6 +82,14 @@ export class EngineProcess {
     return process_;
   }
 
+  /**
+   * Has an engine that waits go through a claim and some requests with a small app of its own, so that the real ones find
+   * warm code. It may be claimed at any time meanwhile.
+   */
+  rehearse(): void {
+    this.#send({ type: 'rehearse' });
+  }
+
   /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */
   async claim(claim: EngineClaim): Promise<ClaimReport> {
     this.#send({ type: 'claim', claim });

@@ -89,6 +89,10 @@ export class EngineServer {
   }
 
   #onRequest(request: EngineRequest): void {
+    if (request.type === 'rehearse') {
+      this.#rehearse();
+      return;
+    }
     const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();
     done.then(
       (reply) => this.#reply(reply),
@@ -96,6 +100,20 @@ export class EngineServer {
         const { code, message } = ShimError.from(thrown);
         this.#reply({ type: 'failed', code, message });
       },
+    );
+  }
+
+  /** A rehearsal that fails costs the container that comes some milliseconds, no more. */
+  #rehearse(): void {
+    const worker = this.#spare;
+    if (worker === undefined) return;
+    worker.postMessage({ type: 'rehearse' } satisfies WorkerRequest);
+    reply(worker, 'rehearsed').then(
+      ({ problem }) => {
+        if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
+      },
+      // A worker that ends meanwhile is told of where it ends.
+      () => {},
     );
   }
 

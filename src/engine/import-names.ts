@@ -27,12 +27,19 @@ const otherWasiVersions = [
   '0.3.0',
 ];
 
+/** The highest patch release of WASI 0.3 that is taken for 0.3.0, whose interfaces it may only add to. */
+const lastWasi03Patch = 9;
+
 /** jco's `map` option. */
 export const importMap: [string, string][] = [
   ...spinVersions.flatMap(([pattern, versions]) => versions.map((version) => keepVersion(pattern, version))),
-  ...wasiPackages.flatMap((name) =>
-    otherWasiVersions.map((version) => keepVersion(`wasi:${name}/*`, version)),
-  ),
+  ...wasiPackages.flatMap((name) => [
+    ...otherWasiVersions.map((version) => keepVersion(`wasi:${name}/*`, version)),
+    ...Array.from({ length: lastWasi03Patch }, (_, index): [string, string] => [
+      `wasi:${name}/*@0.3.${index + 1}`,
+      `wasi:${name}/*@0.3.0`,
+    ]),
+  ]),
 ];
 
 function keepVersion(pattern: string, version: string): [string, string] {

@@ -15,6 +15,8 @@ export type Installation = {
   /** What an engine and its workers read of it while they run: a directory. */
   readonly directory: string;
   readonly adapters: AdapterPaths;
+  /** The small component that waiting engines rehearse with. */
+  readonly rehearsal: string;
   readonly version: string;
   /** Version of the transpiler, part of the cache key. */
   readonly transpilerVersion: string;
@@ -37,6 +39,7 @@ function checkout(root: string): Installation {
     threadCalls: join(root, 'dist', 'lib', 'thread-calls.so'),
     directory: root,
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
+    rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
     version: versionOf(join(root, 'package.json')),
     transpilerVersion: versionOf(join(modules, 'jco-transpile', 'package.json')),
   };
@@ -51,6 +54,7 @@ function bundle(directory: string): Installation {
     threadCalls: join(directory, 'thread-calls.so'),
     directory,
     adapters: adaptersIn(join(directory, 'adapters')),
+    rehearsal: join(directory, 'rehearsal.wasm'),
     version: versionOf(join(directory, 'package.json')),
     transpilerVersion: versionOf(
       join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'),

@@ -85,6 +85,8 @@ export type ClaimReport = {
 
 /** What the parent tells an engine. */
 export type EngineRequest =
+  /** Use the time of waiting; not answered. */
+  | { readonly type: 'rehearse' }
   | { readonly type: 'claim'; readonly claim: EngineClaim }
   | { readonly type: 'start' };
 

@@ -39,7 +39,8 @@ export async function transpileComponent(
       name: 'component',
       noTypescript: true,
       instantiation: { tag: 'async' },
-      importBindings: { tag: 'hybrid' },
+      // `hybrid` is not used anywhere and panics on resources in the payload of a future (jco 1.35).
+      importBindings: { tag: 'js' },
       multiMemory: true,
       noNodejsCompat: true,
       map: importMap,

@@ -16,6 +16,8 @@ export type WorkerInput = {
 };
 
 export type WorkerRequest =
+  /** Go through everything once with a small app of ours, until there is an app to load. */
+  | { readonly type: 'rehearse' }
   | { readonly type: 'load'; readonly input: WorkerInput }
   /** Serve on a listening socket; the descriptor is the worker's own. */
   | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }
@@ -29,6 +31,7 @@ export type WorkerReply =
       readonly listen: string;
       readonly milliseconds: ClaimReport['milliseconds'];
     }
+  | { readonly type: 'rehearsed'; readonly problem: string | undefined }
   | { readonly type: 'serving' }
   | { readonly type: 'drained' }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

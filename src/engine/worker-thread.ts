@@ -4,6 +4,7 @@ import { enterNetworkNamespace } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
 import { LastRequest } from './last-request.ts';
 import { OutputSink } from './output-sink.ts';
+import { rehearse } from './rehearsal.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** A worker's whole life: wait for an app, load it, serve, drain. */
@@ -12,12 +13,24 @@ export function runWorker(): void {
   if (port === null) throw new ShimError('internal', 'the worker entry was run outside of a worker thread');
   const reply = (message: WorkerReply): void => port.postMessage(message);
   const runner = Promise.withResolvers<AppRunner>();
+  let claimed = false;
+  let rehearsal = Promise.resolve();
   const handle = async (request: WorkerRequest): Promise<WorkerReply> => {
     switch (request.type) {
       case 'load': {
+        claimed = true;
+        await rehearsal.catch(() => {});
         const app = await load(request.input);
         runner.resolve(app);
         return { type: 'loaded', listen: app.listenAddress, milliseconds: app.milliseconds };
+      }
+      case 'rehearse': {
+        rehearsal = rehearse(() => claimed);
+        const problem = await rehearsal.then(
+          () => undefined,
+          (thrown: unknown) => ShimError.from(thrown).message,
+        );
+        return { type: 'rehearsed', problem };
       }
       case 'serve': {
         const app = await runner.promise;

@@ -39,6 +39,7 @@ export class EnginePool {
     while (!this.#closed && this.#warm.length < this.#size) {
       const booting: Promise<EngineProcess | undefined> = EngineProcess.spawn().then(
         (engine) => {
+          engine.rehearse();
           void engine.exited.then(() => this.#drop(booting));
           return engine;
         },

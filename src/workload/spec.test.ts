@@ -10,6 +10,10 @@ test('the parts that are acted on are read', () => {
       hostname: 'h',
       mounts: [{ destination: '/etc/hosts', type: 'bind', source: '/s', options: ['ro'] }],
       annotations: { ['__proto__']: 'x', 'io.kubernetes.cri.container-type': 'sandbox' },
+      hooks: {
+        createRuntime: [{ path: '/h', args: ['h', 'x'], env: ['A=1'], timeout: 5 }],
+        poststop: [{ path: '/p' }],
+      },
       linux: {
         cgroupsPath: '/a/b',
         namespaces: [{ type: 'network', path: '/n' }, { type: 'pid' }, { type: 'ipc', path: '' }],
@@ -28,6 +32,9 @@ test('the parts that are acted on are read', () => {
   assert.deepEqual(spec.resources, { memoryLimit: 5, cpuShares: 2, cpuQuota: -1, cpuPeriod: 100000 });
   assert.equal(spec.annotations.get('io.kubernetes.cri.container-type'), 'sandbox');
   assert.deepEqual(spec.sysctl, [['net.x', '1']]);
+  const { createRuntime, poststop, prestart } = spec.hooks;
+  assert.deepEqual(createRuntime, [{ path: '/h', args: ['h', 'x'], env: [['A', '1']], timeoutSeconds: 5 }]);
+  assert.deepEqual([poststop, prestart], [[{ path: '/p', args: [], env: [] }], []]);
 });
 
 test('what is missing has a default', () => {
@@ -46,6 +53,7 @@ const wrong: readonly (readonly [string, RegExp])[] = [
   ['{"hostname":"a\\u0000"}', /"hostname" holds a NUL byte/],
   ['{"linux":{"namespaces":[{}]}}', /no "linux\.namespaces\[0\]\.type"/],
   ['{"linux":{"namespaces":[{"type":"pid","path":"x"}]}}', /not an absolute path/],
+  ['{"hooks":{"poststop":[{"path":"x"}]}}', /"hooks\.poststop\[0\]\.path" is "x", not an absolute path/],
   ['{"annotations":{"a":1}}', /an entry of "annotations"/],
 ];
 for (const [text, message] of wrong) {

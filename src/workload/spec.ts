@@ -35,6 +35,24 @@ export type SpecResources = {
   readonly pidsLimit?: number;
 };
 
+/** A program that the runtime runs at a point of the container's life. */
+export type SpecHook = {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly (readonly [name: string, value: string])[];
+  readonly timeoutSeconds?: number;
+};
+
+/** Hooks by their point; `prestart` is the old name of `createRuntime`, whose hooks follow it. */
+export type SpecHooks = {
+  readonly prestart: readonly SpecHook[];
+  readonly createRuntime: readonly SpecHook[];
+  readonly createContainer: readonly SpecHook[];
+  readonly startContainer: readonly SpecHook[];
+  readonly poststart: readonly SpecHook[];
+  readonly poststop: readonly SpecHook[];
+};
+
 /** A resource limit by its name, `RLIMIT_NOFILE`; the highest number means unlimited. */
 export type SpecRlimit = { readonly type: string; readonly soft: bigint; readonly hard: bigint };
 
@@ -69,6 +87,7 @@ export type Spec = {
   readonly cgroupsPath: string;
   readonly resources: SpecResources;
   readonly sysctl: readonly (readonly [name: string, value: string])[];
+  readonly hooks: SpecHooks;
 };
 
 type JsonObject = ReadonlyMap<string, unknown>;
@@ -82,6 +101,7 @@ export function parseSpec(text: string): Spec {
   const processTable = objectAt(root.get('process'), 'process');
   const user = objectAt(processTable.get('user'), 'process.user');
   const linux = objectAt(root.get('linux'), 'linux');
+  const hooks = objectAt(root.get('hooks'), 'hooks');
   const capabilities = objectAt(processTable.get('capabilities'), 'process.capabilities');
   const oomScoreAdj = numberAt(processTable.get('oomScoreAdj'), 'process.oomScoreAdj');
   return {
@@ -111,6 +131,14 @@ export function parseSpec(text: string): Spec {
     cgroupsPath: stringAt(linux.get('cgroupsPath'), 'linux.cgroupsPath') ?? '',
     resources: parseResourceTable(linux.get('resources'), 'linux.resources'),
     sysctl: pairsAt(linux.get('sysctl'), 'linux.sysctl'),
+    hooks: {
+      prestart: hooksAt(hooks, 'prestart'),
+      createRuntime: hooksAt(hooks, 'createRuntime'),
+      createContainer: hooksAt(hooks, 'createContainer'),
+      startContainer: hooksAt(hooks, 'startContainer'),
+      poststart: hooksAt(hooks, 'poststart'),
+      poststop: hooksAt(hooks, 'poststop'),
+    },
   };
 }
 
@@ -157,6 +185,22 @@ function parseNamespace(value: unknown, index: number): SpecNamespace {
   if (path === undefined || path === '') return { type };
   if (!path.startsWith('/')) throw invalid(`"${where}.path" is "${path}", not an absolute path`);
   return { type, path };
+}
+
+function hooksAt(hooks: JsonObject, kind: string): readonly SpecHook[] {
+  return listAt(hooks.get(kind), `hooks.${kind}`).map((value, index) => {
+    const where = `hooks.${kind}[${index}]`;
+    const table = objectAt(value, where);
+    const path = stringAt(table.get('path'), `${where}.path`) ?? '';
+    if (!path.startsWith('/')) throw invalid(`"${where}.path" is "${path}", not an absolute path`);
+    const timeoutSeconds = numberAt(table.get('timeout'), `${where}.timeout`);
+    return {
+      path,
+      args: stringsAt(table.get('args'), `${where}.args`),
+      env: stringsAt(table.get('env'), `${where}.env`).map(splitVariable),
+      ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
+    };
+  });
 }
 
 function parseRlimit(value: unknown, index: number): SpecRlimit {

@@ -12,6 +12,7 @@ import type { CgroupStats } from './cgroup-stats.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
 import type { HeldResources } from './held-resources.ts';
+import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
 import { securityOf } from './security-context.ts';
 import type { SpecResources } from './spec.ts';
@@ -75,7 +76,9 @@ export class SpinContainer implements Workload {
 
   start(): Promise<void> {
     return this.#explained(async () => {
-      await this.#live().start();
+      const engine = this.#live();
+      await engine.start();
+      await this.#lateHooks('poststart', 'running', engine.pid);
     });
   }
 
@@ -97,7 +100,7 @@ export class SpinContainer implements Workload {
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
-    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim'>();
+    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim' | 'hooks'>();
     const { security, warnings } = securityOf(spec, false);
     for (const warning of warnings) stdio.writeReason(warning);
     const ownStateDir = await makeStateDirectory(bundle.path);
@@ -144,6 +147,8 @@ export class SpinContainer implements Workload {
         return claim(await this.#prepare(filesDir, 'anew'));
       });
       phases.end('claim');
+      await this.#createHooks(engine.pid);
+      phases.end('hooks');
       this.#runtime.log.debug(
         {
           instance: id,
@@ -197,6 +202,35 @@ export class SpinContainer implements Workload {
     this.#engine?.signal('SIGKILL');
     await this.#held.free();
     await this.#engine?.exited;
+    await this.#lateHooks('poststop', 'stopped', 0);
+  }
+
+  /** What others hang into the making of a container: nerdctl has its network made so. Throws the first failure. */
+  async #createHooks(pid: number): Promise<void> {
+    const { id, bundle } = this.#options;
+    const { prestart, createRuntime, createContainer, startContainer } = bundle.spec.hooks;
+    const inside = [...createContainer, ...startContainer].map(({ path }) => path);
+    if (inside.length > 0) {
+      this.#runtime.log.warn(
+        { instance: id, hooks: inside },
+        'hooks not run: a Spin container has no programs inside',
+      );
+    }
+    await runHooks(prestart, 'prestart', this.#hookState('creating', pid));
+    await runHooks(createRuntime, 'createRuntime', this.#hookState('creating', pid));
+  }
+
+  /** Hooks whose failure changes nothing any more. */
+  async #lateHooks(kind: 'poststart' | 'poststop', status: HookState['status'], pid: number): Promise<void> {
+    const { id, bundle } = this.#options;
+    await runHooks(bundle.spec.hooks[kind], kind, this.#hookState(status, pid)).catch((error: unknown) => {
+      this.#runtime.log.warn({ instance: id, err: error }, 'a hook failed');
+    });
+  }
+
+  #hookState(status: HookState['status'], pid: number): HookState {
+    const { id, bundle } = this.#options;
+    return { id, status, pid, bundle: bundle.path, annotations: bundle.spec.annotations };
   }
 
   /** An image that is no Spin app may be meant as a Linux one whose command has a slip in it. */

@@ -18,6 +18,7 @@ import { after, test } from 'node:test';
 import { parseOutput, TaskStdio } from './stdio.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'spinshim-stdio-'));
+const owner = { id: 'c1', namespace: 'test', directory: folder };
 after(() => rmSync(folder, { recursive: true }));
 
 function fifo(name: string): string {
@@ -46,7 +47,7 @@ test('URIs say what a stream is', () => {
 
 test('streams open without a reader, and the reason waits for one that comes late', async () => {
   const stderr = fifo('late');
-  const stdio = await TaskStdio.open({ stdin: fifo('stdin'), stdout: fifo('late-out'), stderr });
+  const stdio = await TaskStdio.open({ stdin: fifo('stdin'), stdout: fifo('late-out'), stderr }, owner);
   stdio.writeReason('it broke\nbadly');
   const reader = openSync(stderr, constants.O_RDONLY | constants.O_NONBLOCK);
   const closed = stdio.close(60_000);
@@ -58,7 +59,7 @@ test('streams open without a reader, and the reason waits for one that comes lat
 
 test('output that the workload left is not lost by the closing', async () => {
   const stdout = fifo('left');
-  const stdio = await TaskStdio.open({ stdin: '', stdout, stderr: '' });
+  const stdio = await TaskStdio.open({ stdin: '', stdout, stderr: '' }, owner);
   const workload = openSync(stdout, constants.O_RDWR | constants.O_NONBLOCK);
   writeSync(workload, 'last words');
   closeSync(workload);
@@ -71,7 +72,7 @@ test('output that the workload left is not lost by the closing', async () => {
 
 test('output that nobody reads is given up in the end', async () => {
   const stdout = fifo('unread');
-  const stdio = await TaskStdio.open({ stdin: '', stdout, stderr: '' });
+  const stdio = await TaskStdio.open({ stdin: '', stdout, stderr: '' }, owner);
   const workload = openSync(stdout, constants.O_RDWR | constants.O_NONBLOCK);
   writeSync(workload, 'unread');
   await stdio.close(0);
@@ -80,7 +81,7 @@ test('output that nobody reads is given up in the end', async () => {
 
 test('a pipe that is full does not hold up the reason', async () => {
   const stderr = fifo('full');
-  const stdio = await TaskStdio.open({ stdin: '', stdout: '', stderr });
+  const stdio = await TaskStdio.open({ stdin: '', stdout: '', stderr }, owner);
   const writer = openSync(stderr, constants.O_RDWR | constants.O_NONBLOCK);
   assert.throws(() => {
     for (;;) writeSync(writer, Buffer.alloc(4096));
@@ -92,7 +93,8 @@ test('a pipe that is full does not hold up the reason', async () => {
 
 test('a file is made with its folder and appended to', async () => {
   const path = join(folder, 'deep', 'log');
-  const stdio = await TaskStdio.open({ stdin: '', stdout: `file://${path}`, stderr: `file://${path}` });
+  const files = { stdin: '', stdout: `file://${path}`, stderr: `file://${path}` };
+  const stdio = await TaskStdio.open(files, owner);
   stdio.writeReason('one');
   stdio.writeReason('two');
   assert.equal(readFileSync(path, 'utf8'), 'one\ntwo\n');
@@ -102,8 +104,10 @@ test('a file is made with its folder and appended to', async () => {
 test('a bare path that is no FIFO is refused', async () => {
   const path = join(folder, 'plain');
   writeFileSync(path, '');
-  await assert.rejects(TaskStdio.open({ stdin: '', stdout: path, stderr: '' }), { code: 'invalid-argument' });
-  await assert.rejects(TaskStdio.open({ stdin: '', stdout: join(folder, 'none'), stderr: '' }), {
+  await assert.rejects(TaskStdio.open({ stdin: '', stdout: path, stderr: '' }, owner), {
+    code: 'invalid-argument',
+  });
+  await assert.rejects(TaskStdio.open({ stdin: '', stdout: join(folder, 'none'), stderr: '' }, owner), {
     code: 'invalid-argument',
   });
   assert.equal(existsSync(join(folder, 'none')), false);
@@ -111,7 +115,7 @@ test('a bare path that is no FIFO is refused', async () => {
 
 test('input that the workload never read does not hold up the end', async () => {
   const stdin = fifo('unread-input');
-  const stdio = await TaskStdio.open({ stdin, stdout: '', stderr: '' });
+  const stdio = await TaskStdio.open({ stdin, stdout: '', stderr: '' }, owner);
   const writer = openSync(stdin, constants.O_WRONLY | constants.O_NONBLOCK);
   writeSync(writer, 'nobody wants this');
   const winner = await Promise.race([

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineOutput } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { bytesInPipe } from '../linux.ts';
+import { isLogDriver, LogDriver, type LogOwner, makeLogFifos } from './log-driver.ts';
 
 /** Where containerd's client wants a task's streams; '' for none. */
 export type StdioPaths = { readonly stdin: string; readonly stdout: string; readonly stderr: string };
@@ -30,7 +31,7 @@ export function parseOutput(uri: string): EngineOutput {
   if (scheme !== 'fifo' && scheme !== 'file') {
     throw new ShimError(
       'unimplemented',
-      `output "${uri}" is not supported: this shim writes to FIFOs and to "file://" paths`,
+      `output "${uri}" is not supported: this shim writes to FIFOs, to "file://" paths and to "binary://" log drivers`,
     );
   }
   if (!isAbsolute(path)) throw new ShimError('invalid-argument', `output "${uri}" is not an absolute path`);
@@ -47,6 +48,7 @@ export class TaskStdio {
   /** Outputs, whose bytes are waited for at the end, and the read end of stdin, whose bytes nobody wants any more. */
   readonly #fifos: number[];
   readonly #stdin: number | undefined;
+  readonly #driver: LogDriver | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -54,19 +56,28 @@ export class TaskStdio {
     stderr: EngineOutput,
     fifos: number[],
     stdin: number | undefined,
+    driver: LogDriver | undefined,
   ) {
     this.stdout = stdout;
     this.stderr = stderr;
     this.#fifos = fifos;
     this.#stdin = stdin;
+    this.#driver = driver;
   }
 
-  /** Opens the FIFOs without waiting for a reader and makes the files. Throws what `parseOutput` throws, `invalid-argument`. */
-  static async open(paths: StdioPaths): Promise<TaskStdio> {
-    const stdout = parseOutput(paths.stdout);
-    const stderr = parseOutput(paths.stderr);
+  /**
+   * Opens the FIFOs without waiting for a reader, makes the files, starts the log driver. Throws what `parseOutput` and
+   * `LogDriver.start` throw, `invalid-argument`.
+   */
+  static async open(paths: StdioPaths, owner: LogOwner): Promise<TaskStdio> {
+    // One driver takes both streams, and both URIs name it.
+    const driverUri = [paths.stdout, paths.stderr].find(isLogDriver);
+    const driven = driverUri === undefined ? undefined : makeLogFifos(owner.directory);
+    const stdout = parseOutput(driven?.stdout ?? paths.stdout);
+    const stderr = parseOutput(driven?.stderr ?? paths.stderr);
     const fifos: number[] = [];
     let stdin: number | undefined;
+    let driver: LogDriver | undefined;
     try {
       // The read end of stdin: without one the client would wait for it. Nothing reads it, as today.
       if (paths.stdin !== '') stdin = openFifo(paths.stdin, constants.O_RDONLY);
@@ -75,11 +86,13 @@ export class TaskStdio {
         if (output.kind === 'fifo') fifos.push(openFifo(output.path, constants.O_RDWR));
         if (output.kind === 'file') await mkdir(dirname(output.path), { recursive: true });
       }
+      if (driverUri !== undefined && driven !== undefined)
+        driver = await LogDriver.start(driverUri, owner, driven);
     } catch (error) {
       for (const fd of stdin === undefined ? fifos : [...fifos, stdin]) closeSync(fd);
       throw error;
     }
-    return new TaskStdio(stdout, stderr, fifos, stdin);
+    return new TaskStdio(stdout, stderr, fifos, stdin, driver);
   }
 
   /** Writes one line to the container's standard error, so that its log tells why it did not start. */
@@ -106,7 +119,7 @@ export class TaskStdio {
     }
   }
 
-  /** Lets go of the streams once all output was read, after ten seconds at the latest: the client then sees their end. */
+  /** Lets go of the streams once all output was read, after ten seconds at the latest: the client then sees their end, and a log driver ends. */
   close(timeoutMs = drainTimeoutMs): Promise<void> {
     this.#closed ??= this.#drain(timeoutMs);
     return this.#closed;
@@ -114,10 +127,12 @@ export class TaskStdio {
 
   async #drain(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
-    while (this.#fifos.some((fd) => bytesInPipe(fd) > 0) && performance.now() < deadline)
-      await sleep(drainPollMs);
+    // A driver holds its ends itself: what it has not read yet stays where it is.
+    const unread = (): boolean => this.#driver === undefined && this.#fifos.some((fd) => bytesInPipe(fd) > 0);
+    while (unread() && performance.now() < deadline) await sleep(drainPollMs);
     for (const fd of this.#fifos.splice(0)) closeSync(fd);
     if (this.#stdin !== undefined) closeSync(this.#stdin);
+    await this.#driver?.end();
   }
 }
 

@@ -50,7 +50,7 @@ async function make(
     resumed: () => seen.push('resumed'),
   };
   const stdioPaths = { stdin: '', stdout: '', stderr: '' };
-  const stdio = await TaskStdio.open(stdioPaths);
+  const stdio = await TaskStdio.open(stdioPaths, { id: 'x', namespace: 'test', directory: '/b' });
   return { task: Task.create({ id: 'x', bundle: '/b', stdioPaths, stdio, workload, observer }), seen };
 }
 

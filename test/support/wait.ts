@@ -8,6 +8,12 @@ export type WaitOptions = {
   readonly explain?: () => string;
 };
 
+/** Factor for every wait: a machine that is emulated in software is slow (`SPINSHIM_TIME_SCALE`, 1 elsewhere). */
+export const timeScale = Number(process.env.SPINSHIM_TIME_SCALE ?? 1);
+
+/** Time for a file of end-to-end tests, milliseconds. */
+export const suiteTimeoutMs = 180_000 * timeScale;
+
 /**
  * Asks `condition` until it gives something other than `undefined` or `false`, and returns that. A throwing condition
  * counts as not yet fulfilled. Fails with the description, the time and the last error.
@@ -17,7 +23,8 @@ export async function waitFor<T>(
   condition: () => T | undefined | false | Promise<T | undefined | false>,
   { timeoutMs = 10_000, intervalMs = 20, explain }: WaitOptions = {},
 ): Promise<T> {
-  const end = performance.now() + timeoutMs;
+  const limitMs = timeoutMs * timeScale;
+  const end = performance.now() + limitMs;
   let lastError: unknown;
   for (;;) {
     try {
@@ -32,7 +39,7 @@ export async function waitFor<T>(
   }
   const reason = lastError === undefined ? '' : `; last error: ${String(lastError)}`;
   const more = explain === undefined ? '' : `\n${explain()}`;
-  throw new Error(`waited ${timeoutMs} ms in vain for ${description}${reason}${more}`, { cause: lastError });
+  throw new Error(`waited ${limitMs} ms in vain for ${description}${reason}${more}`, { cause: lastError });
 }
 
 function pause(milliseconds: number): Promise<void> {

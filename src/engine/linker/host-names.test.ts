@@ -6,6 +6,11 @@ test('import names lose the versions that the glue of jco loses', () => {
   assert.equal(importKeyOf('wasi:io/poll@0.2.6'), 'wasi:io/poll');
   assert.equal(importKeyOf('wasi:http/types@0.2.0-rc-2023-11-10'), 'wasi:http/types@0.2.0-rc-2023-11-10');
   assert.equal(importKeyOf('wasi:http/types@0.3.0'), 'wasi:http/types@0.3.0');
+  assert.equal(importKeyOf('wasi:http/types@0.3.2'), 'wasi:http/types@0.3.0');
+  assert.equal(
+    importKeyOf('wasi:clocks/monotonic-clock@0.3.0-rc-2026-03-15'),
+    'wasi:clocks/monotonic-clock@0.3.0-rc-2026-03-15',
+  );
   assert.equal(importKeyOf('fermyon:spin/variables@2.0.0'), 'fermyon:spin/variables@2.0.0');
   assert.equal(importKeyOf('spin:sqlite/sqlite@3.1.0'), 'spin:sqlite/sqlite@3.1.0');
   assert.equal(importKeyOf('spin:sqlite/sqlite@9.9.9'), 'spin:sqlite/sqlite');

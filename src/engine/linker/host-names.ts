@@ -1,19 +1,21 @@
 import { importMap } from '../import-names.ts';
 
-/** `pkg/*@version` patterns of the imports that keep their version, as prefix and suffix. */
-const versioned: readonly (readonly [prefix: string, suffix: string])[] = importMap.map(([pattern]) => {
-  const star = pattern.indexOf('*');
-  return [pattern.slice(0, star), pattern.slice(star + 1)];
-});
+/** `pkg/*@version` patterns of the imports that keep a version: prefix, suffix, and the suffix they are found under. */
+const versioned: readonly (readonly [prefix: string, suffix: string, kept: string])[] = importMap.map(
+  ([pattern, name]) => {
+    const star = pattern.indexOf('*');
+    return [pattern.slice(0, star), pattern.slice(star + 1), name.slice(star + 1)];
+  },
+);
 
 /** The name under which an import is found in the imports object: jco's rule together with our `importMap`. */
 export function importKeyOf(name: string): string {
   const at = name.indexOf('@');
   if (at === -1) return name;
-  const keeps = versioned.some(
+  const found = versioned.find(
     ([prefix, suffix]) => name.startsWith(prefix) && name.slice(at) === suffix && at >= prefix.length,
   );
-  return keeps ? name : name.slice(0, at);
+  return name.slice(0, at) + (found?.[2] ?? '');
 }
 
 /** `get-keys` → `getKeys`, `HTTP-x` → `httpX`: functions, fields and flags as JavaScript names them. */

@@ -126,6 +126,11 @@ export class HttpTriggerServer {
     });
   }
 
+  /** Serves one connection that was made elsewhere; takes it over. */
+  serveConnection(socket: Socket): void {
+    this.#accept(socket);
+  }
+
   /**
    * Stops accepting and lets requests in flight finish. Connections without a request may send one more for a moment
    * (a client cannot know that the server is about to close what it just reuses), then they are closed. Resolves when
