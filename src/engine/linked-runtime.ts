@@ -112,7 +112,14 @@ export class LinkedRuntime implements ComponentRuntime {
     // No host object of the last request stays within reach: the handles go, what is left works in no scope.
     pooled.hosts.leave();
     const { instance, uses } = pooled;
-    if (!clean || !this.#restorable || instance.dead !== undefined || uses >= this.#limits.maxUses) return;
+    if (
+      !clean ||
+      !this.#restorable ||
+      instance.dead !== undefined ||
+      instance.outgrown ||
+      uses >= this.#limits.maxUses
+    )
+      return;
     const bytes = instance.memoryBytes;
     const { maxIdle, maxIdleBytes, maxInstanceBytes } = this.#limits;
     if (bytes > maxInstanceBytes || this.#idle.length >= maxIdle || this.#idleBytes + bytes > maxIdleBytes)

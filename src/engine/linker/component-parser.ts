@@ -6,6 +6,7 @@ import { type Eligibility, eligibilityOf } from './eligibility.ts';
 import { importKeyOf } from './host-names.ts';
 import { Layouts } from './layout.ts';
 import { readModule } from './module-reader.ts';
+import { pageCounters } from './page-counter.ts';
 import { type CanonOptions, type LinkPlan, planRevision } from './plan.ts';
 import { compactPlan } from './plan-compaction.ts';
 import { rewriteModule } from './rewrite-module.ts';
@@ -52,7 +53,7 @@ function parse(
   const component = new ComponentReader(new BinaryReader(bytes), state);
   component.read();
   const modules = component.modules.map(({ start, end }) => readModule(bytes.subarray(start, end)));
-  const eligible = eligibilityOf(modules, component.coreInstances);
+  const verdict = eligibilityOf(modules, component.coreInstances);
   const plan = compactPlan({
     revision: planRevision,
     types: state.types.types,
@@ -67,14 +68,19 @@ function parse(
     exports: component.exports,
   });
   checkOptions(plan);
+  const counters = verdict.ok ? pageCounters(modules, verdict.sizeInstructions) : [];
   return {
     linkable: true,
     plan,
     modules: modules.map((module, index) => ({
       name: plan.modules[index] ?? '',
-      bytes: rewriteModule(module, { exportState: eligible.ok, maxMemoryPages }),
+      bytes: rewriteModule(module, {
+        exportState: verdict.ok,
+        maxMemoryPages,
+        pageCounter: counters[index],
+      }),
     })),
-    eligible,
+    eligible: verdict.ok ? { ok: true } : verdict,
   };
 }
 

@@ -5,7 +5,7 @@ import type { BoundExport } from './lift-export.ts';
 import type { LinkedComponent } from './linked-component.ts';
 import { waitsWhileStarting } from './lower-import.ts';
 import { MemoryImage } from './memory-image.ts';
-import { memoryExport, stateExportPattern } from './rewrite-module.ts';
+import { memoryExport, pagesExport, stateExportPattern } from './rewrite-module.ts';
 
 /** Whether an instance can be restored, and what its start-up code called, which a restored guest does not call again. */
 export type SnapshotResult =
@@ -15,6 +15,8 @@ export type SnapshotResult =
 type Snapshot = {
   readonly memory: WebAssembly.Memory;
   readonly image: MemoryImage;
+  /** Whether a restored guest sees its memory as large as it was. */
+  readonly countsPages: boolean;
   readonly globals: readonly WebAssembly.Global[];
   readonly values: readonly (number | bigint)[];
 };
@@ -64,6 +66,20 @@ export class LinkedInstance {
   get memoryBytes(): number {
     this.#memories ??= [...new Set(this.#core.instances.flatMap(memoriesOf))];
     return this.#memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+  }
+
+  /**
+   * Whether its memory has grown where no counter hides it (see `PageCounter`): a restored guest could tell, and would
+   * have less room than a new one.
+   */
+  get outgrown(): boolean {
+    if (this.#snapshot === undefined || this.#snapshot.countsPages) return false;
+    return this.#snapshot.memory.buffer.byteLength !== this.#snapshot.image.memoryBytes;
+  }
+
+  /** Exports of its core instances, by index; for tests. */
+  get coreExports(): readonly Readonly<Record<string, unknown>>[] {
+    return this.#core.instances;
   }
 
   /** Handles the guest holds. */
@@ -118,14 +134,16 @@ export class LinkedInstance {
     if (dead !== undefined || call !== undefined)
       return { ok: false, reason: 'the instance has trapped or is in use' };
     if (handles.size > 0) return { ok: false, reason: `it holds ${handles.size} handles from its start` };
-    const memory = this.#core.instances.find((exports) => Object.hasOwn(exports, memoryExport))?.[
-      memoryExport
-    ];
-    if (memory === undefined) return { ok: false, reason: 'its state is not exported' };
+    const owner = this.#core.instances.find((exports) => Object.hasOwn(exports, memoryExport));
+    if (owner === undefined) return { ok: false, reason: 'its state is not exported' };
+    const memory = owner[memoryExport];
+    // The numbers of handles that came and went at the start are given out again, as after every restore.
+    handles.clear();
     const globals = [...new Set(this.#core.instances.flatMap(globalsOf))];
     this.#snapshot = {
       memory: memory as WebAssembly.Memory,
       image: this.#imageOf(Buffer.from((memory as WebAssembly.Memory).buffer)),
+      countsPages: Object.hasOwn(owner, pagesExport),
       globals,
       values: globals.map((global) => global.value),
     };

@@ -4,7 +4,10 @@ import { skipConstantExpression } from './opcode-scanner.ts';
 
 export const sectionIds = {
   custom: 0,
+  type: 1,
   import: 2,
+  function: 3,
+  table: 4,
   memory: 5,
   global: 6,
   export: 7,
@@ -13,6 +16,7 @@ export const sectionIds = {
   code: 10,
   data: 11,
   dataCount: 12,
+  tag: 13,
 } as const;
 
 export type ModuleSection = {
@@ -37,6 +41,10 @@ export type GlobalType = { readonly valueType: number; readonly mutable: boolean
 export type CoreModule = {
   readonly bytes: Uint8Array;
   readonly sections: readonly ModuleSection[];
+  /** Types it defines; undefined when there are others than plain function types. */
+  readonly typeCount: number | undefined;
+  readonly importedFunctions: number;
+  readonly functionCount: number;
   readonly importedGlobals: number;
   readonly importedMemories: number;
   readonly memories: readonly MemoryLimits[];
@@ -53,6 +61,9 @@ export function readModule(bytes: Uint8Array): CoreModule {
     throw new ShimError('invalid-component', 'not a valid component: a core module does not begin as one');
   const reader = new BinaryReader(bytes, preamble.length);
   const sections: ModuleSection[] = [];
+  let typeCount: number | undefined = 0;
+  let importedFunctions = 0;
+  let functionCount = 0;
   let importedGlobals = 0;
   let importedMemories = 0;
   const memories: MemoryLimits[] = [];
@@ -65,9 +76,17 @@ export function readModule(bytes: Uint8Array): CoreModule {
     const body = reader.section(reader.u32());
     sections.push({ id, start, body: body.offset, end: body.end });
     switch (id) {
+      case sectionIds.type:
+        typeCount = countFunctionTypes(body);
+        break;
+      case sectionIds.function:
+        functionCount = body.count();
+        body.skip(body.end - body.offset);
+        break;
       case sectionIds.import:
         for (let left = body.count(); left > 0; left--) {
           const kind = readImportKind(body);
+          if (kind === 'function') importedFunctions += 1;
           if (kind === 'memory') importedMemories += 1;
           if (kind === 'global') importedGlobals += 1;
         }
@@ -97,6 +116,9 @@ export function readModule(bytes: Uint8Array): CoreModule {
   return {
     bytes,
     sections,
+    typeCount,
+    importedFunctions,
+    functionCount,
     importedGlobals,
     importedMemories,
     memories,
@@ -106,14 +128,31 @@ export function readModule(bytes: Uint8Array): CoreModule {
   };
 }
 
-function readImportKind(body: BinaryReader): 'memory' | 'global' | 'other' {
+/** How many types the section has; undefined, the rest skipped, when one is no function of numbers and references. */
+function countFunctionTypes(body: BinaryReader): number | undefined {
+  const count = body.count();
+  for (let left = count; left > 0; left--) {
+    if (body.byte() !== 0x60) {
+      body.skip(body.end - body.offset);
+      return undefined;
+    }
+    for (const _part of ['parameters', 'results'])
+      for (let types = body.count(); types > 0; types--) {
+        const type = body.byte();
+        if (type === 0x63 || type === 0x64) body.skipLeb(5);
+      }
+  }
+  return count;
+}
+
+function readImportKind(body: BinaryReader): 'function' | 'memory' | 'global' | 'other' {
   body.name();
   body.name();
   const kind = body.byte();
   switch (kind) {
     case 0:
       body.u32();
-      return 'other';
+      return 'function';
     case 1: {
       const type = body.byte();
       if (type === 0x63 || type === 0x64)

@@ -158,8 +158,19 @@ const constantInstructions: ReadonlySet<number> = new Set([
   0x23, 0x41, 0x42, 0x43, 0x44, 0x6a, 0x6b, 0x6c, 0x7c, 0x7d, 0x7e, 0xd0, 0xd2, 0xfd,
 ]);
 
-/** Checks every instruction of a code section. Throws as `skipInstruction` does. */
-export function scanCode(code: BinaryReader): void {
+/** A `memory.size` or `memory.grow`, by its place in the module's bytes. */
+export type SizeInstruction = {
+  readonly kind: 'size' | 'grow';
+  readonly start: number;
+  readonly end: number;
+};
+
+const sizeOpcode = 0x3f;
+const growOpcode = 0x40;
+
+/** Checks every instruction of a code section and answers those about the memory's size. Throws as `skipInstruction` does. */
+export function scanCode(code: BinaryReader): readonly SizeInstruction[] {
+  const found: SizeInstruction[] = [];
   for (let left = code.count(); left > 0; left--) {
     const body = code.section(code.u32());
     for (let groups = body.count(); groups > 0; groups--) {
@@ -167,8 +178,14 @@ export function scanCode(code: BinaryReader): void {
       const type = body.byte();
       if (type === 0x63 || type === 0x64) throw refused('typed references');
     }
-    while (!body.done) skipInstruction(body);
+    while (!body.done) {
+      const start = body.offset;
+      const opcode = skipInstruction(body);
+      if (opcode === sizeOpcode || opcode === growOpcode)
+        found.push({ kind: opcode === sizeOpcode ? 'size' : 'grow', start, end: body.offset });
+    }
   }
+  return found;
 }
 
 function refused(what: string): ShimError {

@@ -2,7 +2,7 @@ import type { HostMember } from './host-names.ts';
 import type { FunctionType, ValueType } from './value-type.ts';
 
 /** Raised with every change of what a plan means; part of the key under which plans are kept. */
-export const planRevision = 1;
+export const planRevision = 2;
 
 /** A resource type: the host's, or the component's own with the core function that destroys one. */
 export type ResourcePlan =

@@ -1,61 +1,103 @@
 import { ShimError } from '../../error.ts';
+import { BinaryReader } from './binary-reader.ts';
+import { leb, name, section } from './binary-writer.ts';
 import { type CoreModule, type MemoryLimits, sectionIds } from './module-reader.ts';
+import type { PageCounter } from './page-counter.ts';
 
-/** Names under which a rewritten module exports its state: `$memory` and `$g<index>` for each mutable global. */
-export const stateExportPattern = /^\$(?:memory|g\d+)$/;
+/**
+ * Names under which a rewritten module exports its state: `$memory`, `$pages` for the counter of its pages, `$g<index>`
+ * for each mutable global.
+ */
+export const stateExportPattern = /^\$(?:memory|pages|g\d+)$/;
 export const memoryExport = '$memory';
+export const pagesExport = '$pages';
 
-/** Sections that come after the exports. */
-const afterExports: ReadonlySet<number> = new Set([
+/** The order of sections, which is not that of their ids. */
+const sectionOrder: readonly number[] = [
+  sectionIds.type,
+  sectionIds.import,
+  sectionIds.function,
+  sectionIds.table,
+  sectionIds.memory,
+  sectionIds.tag,
+  sectionIds.global,
+  sectionIds.export,
   sectionIds.start,
   sectionIds.element,
   sectionIds.dataCount,
   sectionIds.code,
   sectionIds.data,
-]);
+];
+
+/** Entries that a section gets after the `before` it has. */
+type Addition = { readonly before: number; readonly entries: readonly (readonly number[])[] };
 
 /**
  * The module with its memory capped at `maxMemoryPages` (64 KiB each) and, with `exportState`, its memory and mutable
- * globals exported. Throws `resource-exhausted` when the module's memory begins larger than the cap.
+ * globals exported; with a page counter its memory can be made to seem as small as it was. Throws `resource-exhausted`
+ * when the module's memory begins larger than the cap.
  */
 export function rewriteModule(
   module: CoreModule,
-  { exportState, maxMemoryPages }: { readonly exportState: boolean; readonly maxMemoryPages: number },
+  {
+    exportState,
+    maxMemoryPages,
+    pageCounter,
+  }: {
+    readonly exportState: boolean;
+    readonly maxMemoryPages: number;
+    readonly pageCounter?: PageCounter | undefined;
+  },
 ): Uint8Array {
-  const additions = exportState ? stateExports(module) : [];
+  const additions = new Map<number, Addition>();
+  for (const [id, { before, bytes }] of pageCounter?.entries ?? [])
+    additions.set(id, { before, entries: [bytes] });
+  const exports = exportState ? stateExports(module, pageCounter) : [];
+  if (exports.length > 0) additions.set(sectionIds.export, { before: module.exportCount, entries: exports });
   const chunks: Uint8Array[] = [module.bytes.subarray(0, 8)];
-  let exportsWritten = additions.length === 0;
   for (const { id, start, body, end } of module.sections) {
-    if (!exportsWritten && afterExports.has(id)) {
-      chunks.push(section(sectionIds.export, [...leb(additions.length), ...additions.flat()]));
-      exportsWritten = true;
-    }
-    if (id === sectionIds.memory && module.memories.length > 0) {
-      const limits = module.memories.map((memory) => cappedLimits(memory, maxMemoryPages));
-      chunks.push(section(id, [...leb(limits.length), ...limits.flat()]));
-    } else if (id === sectionIds.export && !exportsWritten) {
+    const place = sectionOrder.indexOf(id);
+    if (id !== sectionIds.custom) {
+      // Sections the module lacks so far, before the first that comes after them.
+      for (const [missing, addition] of additions) {
+        if (sectionOrder.indexOf(missing) >= place) continue;
+        chunks.push(extended(missing, new Uint8Array(0), addition));
+        additions.delete(missing);
+      }
+    } else if (pageCounter !== undefined && isCodeMetadata(new BinaryReader(module.bytes, body, end)))
+      continue;
+    const addition = additions.get(id);
+    additions.delete(id);
+    if (addition !== undefined) {
       const old = module.bytes.subarray(body + lebLength(module.bytes, body), end);
-      const count = leb(module.exportCount + additions.length);
-      chunks.push(
-        Buffer.concat([
-          Buffer.from([id, ...leb(count.length + old.length + additions.flat().length), ...count]),
-          old,
-          Buffer.from(additions.flat()),
-        ]),
-      );
-      exportsWritten = true;
+      chunks.push(extended(id, old, addition));
+    } else if (id === sectionIds.memory && module.memories.length > 0) {
+      const limits = module.memories.map((memory) => cappedLimits(memory, maxMemoryPages));
+      chunks.push(section(id, Uint8Array.from([...leb(limits.length), ...limits.flat()])));
+    } else if (id === sectionIds.code && pageCounter !== undefined) {
+      chunks.push(section(id, pageCounter.code(new BinaryReader(module.bytes, body, end))));
     } else {
       chunks.push(module.bytes.subarray(start, end));
     }
   }
-  if (!exportsWritten)
-    chunks.push(section(sectionIds.export, [...leb(additions.length), ...additions.flat()]));
+  for (const [id, addition] of additions) chunks.push(extended(id, new Uint8Array(0), addition));
   return new Uint8Array(Buffer.concat(chunks));
 }
 
-function stateExports(module: CoreModule): readonly (readonly number[])[] {
+function extended(id: number, old: Uint8Array, { before, entries }: Addition): Uint8Array {
+  const count = Uint8Array.from(leb(before + entries.length));
+  return section(id, Buffer.concat([count, old, Uint8Array.from(entries.flat())]));
+}
+
+/** Whether a custom section speaks of code by offsets, which are no longer right. */
+function isCodeMetadata(body: BinaryReader): boolean {
+  return body.name().startsWith('metadata.code.');
+}
+
+function stateExports(module: CoreModule, counter: PageCounter | undefined): readonly (readonly number[])[] {
   const exports: number[][] = [];
   if (module.memories.length > 0) exports.push([...name(memoryExport), 2, ...leb(module.importedMemories)]);
+  if (counter !== undefined) exports.push([...name(pagesExport), 3, ...leb(counter.global)]);
   module.globals.forEach((global, index) => {
     if (!global.mutable) return;
     const globalIndex = module.importedGlobals + index;
@@ -72,26 +114,6 @@ function cappedLimits({ min, max, shared }: MemoryLimits, maxPages: number): rea
     );
   }
   return [shared ? 3 : 1, ...leb(min), ...leb(Math.min(max ?? maxPages, maxPages))];
-}
-
-function section(id: number, contents: readonly number[]): Uint8Array {
-  return Uint8Array.from([id, ...leb(contents.length), ...contents]);
-}
-
-function name(text: string): readonly number[] {
-  const bytes = Buffer.from(text);
-  return [...leb(bytes.length), ...bytes];
-}
-
-function leb(value: number): readonly number[] {
-  const bytes: number[] = [];
-  let rest = value;
-  do {
-    const low = rest % 128;
-    rest = Math.floor(rest / 128);
-    bytes.push(rest === 0 ? low : low | 0x80);
-  } while (rest > 0);
-  return bytes;
 }
 
 function lebLength(bytes: Uint8Array, offset: number): number {
