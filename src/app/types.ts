@@ -18,12 +18,14 @@ export type ComponentSource = {
   readonly digest: string;
 };
 
-/** A directory on this node that the guest sees, read-only, at `destination`. */
+/** A directory on this node that the guest sees at `destination`. */
 export type FileMount = {
   /** Absolute path of a directory. */
   readonly source: string;
   /** Absolute guest path, `/` for the usual single mount. */
   readonly destination: string;
+  /** Whether the guest may change what is in it; only a pod's volume is ever writable. */
+  readonly writable?: boolean;
 };
 
 /** One component with everything its manifest grants; what is not listed is denied. */

@@ -123,7 +123,7 @@ function keyValueStores(
   ]);
   for (const [label, store] of config?.keyValueStores ?? []) {
     const confined = store.type === 'spin' && store.path !== undefined && claim.workingDir === undefined;
-    defined.set(label, confined ? { type: 'spin', path: confine(claim.stateDir, store.path) } : store);
+    defined.set(label, confined ? { type: 'spin', path: confine(claim, store.path) } : store);
   }
   for (const component of app.components) {
     const missing = component.keyValueStores.find((label) => !defined.has(label));
@@ -138,11 +138,19 @@ function keyValueStores(
 }
 
 /**
- * A container's own path as one below its state directory: no path that a container names is opened on the node as it
- * stands. `path` is absolute and normal.
+ * A container's own path as one of the node: on the volume that the pod has mounted there, else below its state directory. No
+ * path that a container names is opened on the node as it stands. `path` is absolute and normal.
  */
-function confine(stateDir: string, path: string): string {
-  return join(stateDir, 'files', path);
+function confine({ stateDir, volumes = [] }: EngineClaim, path: string): string {
+  const [nearest] = volumes
+    .filter(({ destination }) => path.startsWith(`${destination}/`))
+    .toSorted((left, right) => right.destination.length - left.destination.length);
+  if (nearest === undefined) return join(stateDir, 'files', path);
+  if (nearest.writable) return join(nearest.source, path.slice(nearest.destination.length));
+  throw new ShimError(
+    'invalid-argument',
+    `"${containerConfigPath}" puts a store at "${path}", on a volume that the pod mounts read-only: drop "readOnly" of the mount`,
+  );
 }
 
 /** Reads a dotenv file of the command line's working directory; a container has none that is ours to open. */

@@ -4,7 +4,15 @@ import { ShimError } from '../error.ts';
 import { findInstallation } from './installation.ts';
 import type { ClaimReport, EngineClaim, EngineReply, EngineRequest } from './messages.ts';
 
-export type { ClaimReport, EngineClaim, EngineOutput, EngineSecurity, NetworkTarget } from './messages.ts';
+export type {
+  ClaimReport,
+  ClaimVolume,
+  EngineClaim,
+  EngineOutput,
+  EngineSecurity,
+  NetworkTarget,
+  VolumeGrant,
+} from './messages.ts';
 
 /** How an engine ended. */
 export type EngineExit = {

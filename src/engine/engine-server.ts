@@ -169,7 +169,7 @@ export class EngineServer {
   ): { readonly claim: EngineClaim; readonly landlock: number } {
     if (networkFd !== undefined) this.#confinement.enterNetwork(networkFd);
     const held = holdFiles(claim);
-    this.#confinement.apply(security, grantedPaths(claim));
+    this.#confinement.apply(security, grantedPaths(held));
     return { claim: held, landlock: this.#confinement.landlock };
   }
 
@@ -263,10 +263,17 @@ export class EngineServer {
 }
 
 /** What the app's workers and guests open by path on the node. */
-function grantedPaths({ prepared, stateDir }: EngineClaim): GrantedPaths {
+function grantedPaths({ prepared, stateDir, volumes = [] }: EngineClaim): GrantedPaths {
+  const mounts = prepared.app.components.flatMap(({ files }) => files);
+  const sources = (writable: boolean): readonly string[] =>
+    mounts.flatMap((mount) => ((mount.writable ?? false) === writable ? [mount.source] : []));
   return {
-    readable: prepared.app.components.flatMap(({ files }) => files.map(({ source }) => source)),
-    writable: [stateDir],
+    readable: sources(false),
+    writable: [
+      stateDir,
+      ...sources(true),
+      ...volumes.flatMap(({ source, writable }) => (writable ? [source] : [])),
+    ],
   };
 }
 

@@ -1,7 +1,8 @@
-import { constants, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
 import { ShimError } from '../error.ts';
+import { openBeneath } from '../linux.ts';
 import { memoryFile } from '../linux-rights.ts';
-import type { EngineClaim } from './messages.ts';
+import type { EngineClaim, VolumeGrant } from './messages.ts';
 
 /** Fields of a claim that name a file which every worker reads when it loads the app. */
 const readByWorkers = ['runtimeConfig', 'resolvConf', 'hosts', 'caBundle'] as const;
@@ -31,7 +32,14 @@ export function holdFiles(claim: EngineClaim): EngineClaim {
   const { app } = claim.prepared;
   const components = app.components.map((component) => ({
     ...component,
-    files: component.files.map((mount) => ({ ...mount, source: pathOf(openDirectory(mount.source)) })),
+    files: [
+      ...component.files.map((mount) => ({ ...mount, source: pathOf(openDirectory(mount.source)) })),
+      ...(claim.grants ?? []).flatMap((grant) =>
+        grant.component === component.id
+          ? [{ source: pathOf(openGrant(grant)), destination: grant.destination, writable: grant.writable }]
+          : [],
+      ),
+    ],
   }));
   return { ...claim, ...files, prepared: { ...claim.prepared, app: { ...app, components } } };
 }
@@ -51,17 +59,35 @@ function readRegular(path: string): string | undefined {
   );
 }
 
+/** O_PATH: a descriptor to start from, nothing that reads. */
+const pathOnly = 0o10000000;
+
 function openDirectory(path: string): number {
-  const pathOnly = 0o10000000;
   try {
     return openSync(path, pathOnly | constants.O_DIRECTORY);
   } catch (cause) {
     throw new ShimError(
       'failed-precondition',
-      `the folder "${path}" of the app cannot be opened: ${String(cause)}`,
+      `"${path}" of the app or its volumes cannot be opened as a folder: ${String(cause)}`,
       {
         cause,
       },
     );
+  }
+}
+
+/** A granted folder. Symbolic links below the volume are followed as long as they stay in it: kubelet's `..data` does. */
+function openGrant({ source, below, destination }: VolumeGrant): number {
+  const volume = openDirectory(source);
+  if (below === '') return volume;
+  try {
+    const found = openBeneath(volume, below, { flags: pathOnly | constants.O_DIRECTORY });
+    if (typeof found === 'number') return found;
+    throw new ShimError(
+      'failed-precondition',
+      `"${below}" of the volume that is granted at "${destination}" cannot be opened as a folder: ${found.errno}`,
+    );
+  } finally {
+    closeSync(volume);
   }
 }

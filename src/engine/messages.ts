@@ -29,6 +29,25 @@ export type EngineSecurity = {
   readonly limits: readonly ResourceLimit[];
 };
 
+/** A folder of the node, or one below it, that a component sees. */
+export type VolumeGrant = {
+  readonly component: string;
+  /** Absolute path of a folder on the node. */
+  readonly source: string;
+  /** Path below it, resolved without leaving it; '' for itself. */
+  readonly below: string;
+  /** Absolute path in the guest. */
+  readonly destination: string;
+  readonly writable: boolean;
+};
+
+/** Where the pod has a folder of the node. */
+export type ClaimVolume = {
+  readonly source: string;
+  readonly destination: string;
+  readonly writable: boolean;
+};
+
 /** Everything an idle engine needs to become the engine of one container. */
 export type EngineClaim = {
   readonly id: string;
@@ -45,6 +64,10 @@ export type EngineClaim = {
   readonly runtimeConfig?: string;
   /** Given for a container; the command line's engine stays what its user is. */
   readonly security?: EngineSecurity;
+  /** What components see of the pod's volumes, besides the app's own files. */
+  readonly grants?: readonly VolumeGrant[];
+  /** Volumes that the runtime configuration may put stores on. */
+  readonly volumes?: readonly ClaimVolume[];
   /** Where to listen when `SPIN_HTTP_LISTEN_ADDR` is not in the environment; default "0.0.0.0:80". */
   readonly listen?: string;
   /** The pod's resolv.conf and hosts file on this node. */

@@ -56,7 +56,7 @@ export class HeldResources {
    * Shows a directory of the node at a place that the container's user can reach, below the bundle, and gives that place. The
    * folders above the directory may be closed to that user.
    */
-  async expose(source: string, name: string, options: readonly string[]): Promise<string> {
+  async expose(source: string, name: string): Promise<string> {
     const { path } = this.#bundle;
     // containerd opens the bundle to a user namespace's root in the same way; the environment stays hidden.
     await chmod(join(path, 'config.json'), 0o600);
@@ -64,7 +64,7 @@ export class HeldResources {
     const point = join(path, 'exposed', name);
     await mkdir(point, { recursive: true, mode: 0o711 });
     await this.#journal.addMount(point);
-    mount('', source, point, ['rbind', ...options]);
+    mount('', source, point, ['rbind']);
     return point;
   }
 

@@ -1,6 +1,12 @@
-import { chown, mkdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ClaimReport, EngineExit, EngineProcess, NetworkTarget } from '../engine/engine-process.ts';
+import type {
+  ClaimReport,
+  ClaimVolume,
+  EngineExit,
+  EngineProcess,
+  NetworkTarget,
+} from '../engine/engine-process.ts';
 import { prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import { ShimError } from '../error.ts';
@@ -18,6 +24,7 @@ import { securityOf } from './security-context.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
+import { filesAnnotation, grantVolumes, volumesOf } from './volumes.ts';
 import type { Workload } from './workload.ts';
 
 /** What all Spin containers of a host share. */
@@ -101,16 +108,17 @@ export class SpinContainer implements Workload {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
     const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim' | 'hooks'>();
-    const { security, warnings } = securityOf(spec, false);
-    for (const warning of warnings) stdio.writeReason(warning);
+    const volumes = volumesOf(spec);
+    const { uid, gid } = securityOf(spec, false).security;
     const ownStateDir = await makeStateDirectory(bundle.path);
-    await chown(ownStateDir, security.uid, security.gid);
+    await chown(ownStateDir, uid, gid);
     const filesDir = join(ownStateDir, '..', 'files');
     await mkdir(filesDir, { recursive: true, mode: 0o700 });
     const files = findContainerFiles(bundle, filesDir);
     await this.#held.makeCgroup();
     // Root may pass wherever root has closed a folder.
-    const stateDir = security.uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state', []);
+    const stateDir = uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state');
+    const stores = files.runtimeConfig === undefined ? [] : await this.#storeVolumes(volumes, uid);
     phases.end('files');
     const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
     phases.end('prepare');
@@ -127,10 +135,13 @@ export class SpinContainer implements Workload {
       if (spec.oomScoreAdj !== undefined)
         await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
       phases.end('cgroup');
-      const claim = (app: PreparedApp): Promise<ClaimReport> =>
-        engine.claim({
+      const claim = ({ app, components }: PreparedApp): Promise<ClaimReport> => {
+        const granted = grantVolumes(app, bundle.rootfs, volumes, spec.annotations.get(filesAnnotation));
+        const { security, warnings } = securityOf(spec, granted.grants.length + stores.length > 0);
+        for (const warning of warnings) stdio.writeReason(warning);
+        return engine.claim({
           id,
-          prepared: app,
+          prepared: { app: granted.app, components },
           network,
           environment: spec.env,
           args: spec.args,
@@ -138,8 +149,11 @@ export class SpinContainer implements Workload {
           stderr: stdio.stderr,
           stateDir,
           security,
+          grants: granted.grants,
+          volumes: stores,
           ...files,
         });
+      };
       const report = await claim(prepared).catch(async (error: unknown) => {
         // The engine trusts no entry that another could have written; it is made again, once.
         if (ShimError.from(error).code !== 'data-loss') throw error;
@@ -164,6 +178,21 @@ export class SpinContainer implements Workload {
       signal.removeEventListener('abort', giveUp);
     }
     return engine.pid;
+  }
+
+  /** The volumes that a store may lie on, at places that the container's user can reach. */
+  async #storeVolumes(volumes: readonly ClaimVolume[], uid: number): Promise<readonly ClaimVolume[]> {
+    const folders: ClaimVolume[] = [];
+    for (const [index, volume] of volumes.entries()) {
+      const status = await stat(volume.source).catch(() => undefined);
+      if (status?.isDirectory() !== true) continue;
+      const source =
+        uid === 0 || !volume.writable
+          ? volume.source
+          : await this.#held.expose(volume.source, `volume-${index}`);
+      folders.push({ ...volume, source });
+    }
+    return folders;
   }
 
   async kill(signal: number, all: boolean): Promise<void> {

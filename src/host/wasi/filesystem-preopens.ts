@@ -21,7 +21,8 @@ export type Preopens = {
 };
 
 /**
- * Opens the mounts of a component, read-only unless `writable` (the command line's `--allow-transient-write`).
+ * Opens the mounts of a component, read-only unless they say otherwise or `writable` makes all of them writable (the
+ * command line's `--allow-transient-write`).
  * Throws `not-found` or `failed-precondition` when a source cannot be opened as a directory, `invalid-argument` when a
  * destination is not an absolute path or is used twice.
  */
@@ -45,7 +46,11 @@ export function openPreopens(
       }
       const directory = openMount(mount);
       holds.push(directory.hold());
-      list.push({ destination: mount.destination, directory, writable });
+      list.push({
+        destination: mount.destination,
+        directory,
+        writable: writable || mount.writable === true,
+      });
     }
   } catch (error) {
     close();
