@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { createServer, get, request } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
 import { fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import { leaveAfterFirstByte, residentBytes, streamThrough } from './support/clients.ts';
 
 const undo: (() => unknown)[] = [];
 const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
@@ -183,50 +184,3 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
     assert.equal((await fetch(`${limited.base}/hello`)).status, 200);
   });
 });
-
-/** Sends `total` bytes to /echo and counts those that come back. */
-function streamThrough(port: number, total: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const outgoing = request({ port, host: '127.0.0.1', method: 'POST', path: '/echo' }, (response) => {
-      let received = 0;
-      response.on('data', (chunk: Buffer) => (received += chunk.length));
-      response.on('end', () => resolve(received));
-      response.on('error', reject);
-    });
-    outgoing.on('error', reject);
-    const chunk = Buffer.alloc(64 * 1024, 0x61);
-    let sent = 0;
-    const more = (): void => {
-      while (sent < total) {
-        sent += chunk.length;
-        if (!outgoing.write(chunk)) {
-          outgoing.once('drain', more);
-          return;
-        }
-      }
-      outgoing.end();
-    };
-    more();
-  });
-}
-
-async function residentBytes(pid: number): Promise<number> {
-  const { readFile } = await import('node:fs/promises');
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) * 1024;
-}
-
-function leaveAfterFirstByte(port: number, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const outgoing = get({ port, host: '127.0.0.1', path }, (response) => {
-      response.on('error', () => {});
-      response.once('data', () => {
-        outgoing.destroy();
-        resolve();
-      });
-    });
-    outgoing.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ECONNRESET') reject(error);
-    });
-  });
-}

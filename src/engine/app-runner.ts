@@ -3,6 +3,7 @@ import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
+import { isWasi03 } from '../host/wasi-0.3/imports.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
@@ -10,7 +11,7 @@ import { type AppSettings, resolveSettings } from './app-settings.ts';
 import { grantOf, openSharedServices, type SharedServices } from './component-grant.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import type { ComponentRuntime } from './guest-instance.ts';
-import { findHttpHandler } from './http-export.ts';
+import { findHttpHandler, isAsynchronous } from './http-export.ts';
 import { type HttpComponent, invokeHttp, requestLine } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
 import type { LastRequest } from './last-request.ts';
@@ -147,9 +148,16 @@ async function loadComponent(
   }
   const runtime = await loadRuntime(compiled);
   phases.end('runtime');
-  await tryInstance(runtime, grant, missing);
+  const wasi03 = entry.imports.some(isWasi03);
+  await tryInstance(runtime, (trial) => new HostObjects(trial, missing, wasi03), grant, missing);
   phases.end('trial');
-  return { runtime, grant, handler, makeHosts: () => new HostObjects(grant, missing) };
+  return {
+    runtime,
+    grant,
+    handler,
+    asynchronous: isAsynchronous(handler),
+    makeHosts: () => new HostObjects(grant, missing, wasi03),
+  };
 }
 
 /**
@@ -158,6 +166,7 @@ async function loadComponent(
  */
 async function tryInstance(
   runtime: ComponentRuntime,
+  hostsFor: (grant: ComponentGrant) => HostObjects,
   grant: ComponentGrant,
   missing: readonly string[],
 ): Promise<void> {
@@ -165,7 +174,7 @@ async function tryInstance(
   const cli = { ...grant.cli, stdout: nowhere, stderr: nowhere };
   const scope = new InstanceScope();
   try {
-    const makeHosts = (): HostObjects => new HostObjects({ ...grant, cli }, missing);
+    const makeHosts = (): HostObjects => hostsFor({ ...grant, cli });
     checkFunctions(runtime, makeHosts().imports, missing);
     const instance = await runtime.acquire(scope, makeHosts);
     instance.release(true);
@@ -203,9 +212,15 @@ function missingImports(id: string, imports: readonly string[], grant: Component
   const missing = imports.filter((name) => !provided.has(name));
   const unknown = missing.find((name) => !isProvidedBySpin(name));
   if (unknown === undefined) return missing;
+  if (unknown.startsWith('wasi:http/handler@')) {
+    throw new ShimError(
+      'unsupported',
+      `component "${id}" imports "${unknown}" as a middleware does, which calls the component behind it: compose the two into one component, middleware in a manifest is not supported yet`,
+    );
+  }
   throw new ShimError(
     'unsupported',
-    `component "${id}" imports "${unknown}", which Spin's HTTP trigger of this version does not provide: build it for WASI 0.2`,
+    `component "${id}" imports "${unknown}", which Spin's HTTP trigger of this version does not provide: build it for WASI 0.2 or 0.3`,
   );
 }
 

@@ -1,11 +1,12 @@
 import { ShimError } from '../error.ts';
+import { dropDebugLines, patchAsyncGlue } from './glue-async-patches.ts';
 
 /**
  * What has to be changed in the text that jco 1.35 makes of a component. Every patch names the defect; one whose place
  * is not found where it must be stops the preparation, so that a new jco cannot undo it unseen.
  */
 export function patchGlue(glue: string, where: string): string {
-  return letStartWait(passRejectionsOn(glue), where);
+  return dropDebugLines(patchAsyncGlue(letStartWait(passRejectionsOn(glue), where), where));
 }
 
 /**

@@ -1,6 +1,8 @@
 import { registerHooks } from 'node:module';
 import { ShimError } from '../error.ts';
 import type { InstanceScope } from '../host/scope.ts';
+import type { GlueControl } from './glue-async-patches.ts';
+import { GlueTasks } from './glue-task.ts';
 import type { ComponentRuntime, GuestInstance, HostMaker, ImportObject } from './guest-instance.ts';
 import { lowerCamel } from './linker/host-names.ts';
 
@@ -16,6 +18,7 @@ type Instantiate = (
     module: WebAssembly.Module,
     imports?: WebAssembly.Imports,
   ) => WebAssembly.Instance | Promise<WebAssembly.Instance>,
+  control: GlueControl,
 ) => Promise<InstanceExports>;
 
 /** A component that runs on jco's glue: a fresh instance for every request. */
@@ -52,6 +55,7 @@ export class GlueRuntime implements ComponentRuntime {
   async acquire(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
     const hosts = makeHosts();
     hosts.enter(scope);
+    const tasks = new GlueTasks(scope);
     const exports = await this.#instantiate(
       (name) => {
         const module = this.#modules.get(name);
@@ -64,6 +68,7 @@ export class GlueRuntime implements ComponentRuntime {
       },
       hosts.imports,
       instantiateCore,
+      tasks.control,
     );
     return {
       call: async (interfaceName, name, args) => {
@@ -75,6 +80,7 @@ export class GlueRuntime implements ComponentRuntime {
           );
         return exported(...args);
       },
+      ended: () => tasks.ended(),
       release: () => hosts.leave(),
     };
   }

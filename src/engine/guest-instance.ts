@@ -22,6 +22,11 @@ export type GuestInstance = {
    * thrown when the guest traps.
    */
   call(interfaceName: string, name: string, args: readonly unknown[]): Promise<unknown>;
+  /**
+   * Settles when nothing the call began runs any more; a function with the async ABI may go on after it has returned.
+   * Rejects when the guest traps in that time.
+   */
+  ended(): Promise<void>;
   /** Gives it back when the request's scope has ended; `clean` tells that the call returned. */
   release(clean: boolean): void;
 };

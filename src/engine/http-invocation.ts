@@ -5,6 +5,7 @@ import { InstanceScope } from '../host/scope.ts';
 import { GuestExit } from '../host/wasi/cli.ts';
 import { acceptExchange, type ExchangeOutcome, sendFailure } from '../host/wasi/http/accept-exchange.ts';
 import type { ComponentRuntime, HostMaker } from './guest-instance.ts';
+import { answerWithHandler } from './http-answer.ts';
 import type { Permits } from './permits.ts';
 
 /** A component that answers HTTP requests, with everything an instance of it needs. */
@@ -13,6 +14,8 @@ export type HttpComponent = {
   readonly grant: ComponentGrant;
   /** Name of the export that is called. */
   readonly handler: string;
+  /** Whether that is wasi:http/handler of 0.3, which returns its response. */
+  readonly asynchronous: boolean;
   /** Makes the host objects of each of its instances. */
   readonly makeHosts: HostMaker;
 };
@@ -47,13 +50,21 @@ export async function invokeHttp(
   try {
     const acquired = component.runtime.acquire(scope, component.makeHosts);
     const instance = acquired instanceof Promise ? await acquired : acquired;
-    const accepted = acceptExchange(exchange, scope);
-    const { request, outparam } = accepted;
+    let accepted: { readonly outcome: ExchangeOutcome | undefined };
     let failure: Error | undefined;
-    try {
-      await instance.call(component.handler, 'handle', [request, outparam]);
-    } catch (thrown) {
-      failure = thrown instanceof Error ? thrown : new Error(String(thrown));
+    if (component.asynchronous) {
+      const answer = await answerWithHandler(instance, component.handler, exchange, scope);
+      accepted = answer;
+      failure = answer.failure;
+    } else {
+      const exchanged = acceptExchange(exchange, scope);
+      const { request, outparam } = exchanged;
+      accepted = exchanged;
+      try {
+        await instance.call(component.handler, 'handle', [request, outparam]);
+      } catch (thrown) {
+        failure = thrown instanceof Error ? thrown : new Error(String(thrown));
+      }
     }
     scope.end(failure ?? requestOver);
     instance.release(failure === undefined);

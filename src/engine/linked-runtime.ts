@@ -145,6 +145,11 @@ class Lease implements GuestInstance {
     return this.#pooled.instance.call(interfaceName, name, args);
   }
 
+  /** Functions of 0.2 are over when they return. */
+  ended(): Promise<void> {
+    return Promise.resolve();
+  }
+
   release(clean: boolean): void {
     if (this.#released)
       throw new ShimError('internal', `an instance of "${this.#runtime.id}" was given back twice`);

@@ -9,6 +9,7 @@ import { createHttp, type HttpServices } from './wasi/http/http.ts';
 import { createIo } from './wasi/io.ts';
 import { createRandom } from './wasi/random.ts';
 import { createDeniedSockets } from './wasi/sockets.ts';
+import { createWasi03 } from './wasi-0.3/imports.ts';
 
 /** Everything one component may do, in the form the host objects take it. Shared by all its instances in a worker. */
 export type ComponentGrant = {
@@ -28,9 +29,12 @@ export class HostObjects implements ScopeSource {
   readonly imports: Readonly<Record<string, object>>;
   #scope: InstanceScope = noRequest;
 
-  /** `missing` are imports of the component that have no host object: they get a stand-in that fails when it is called. */
-  constructor(grant: ComponentGrant, missing: readonly string[]) {
-    this.imports = createImports(grant, this, missing);
+  /**
+   * `missing` are imports of the component that have no host object: they get a stand-in that fails when it is called.
+   * `wasi03` is for components that import WASI 0.3, most of them beside 0.2.
+   */
+  constructor(grant: ComponentGrant, missing: readonly string[], wasi03 = false) {
+    this.imports = createImports(grant, this, missing, wasi03);
   }
 
   get scope(): InstanceScope {
@@ -56,11 +60,13 @@ export function createImports(
   grant: ComponentGrant,
   source: ScopeSource,
   missing: readonly string[],
+  wasi03 = false,
 ): Readonly<Record<string, object>> {
   const imports = Object.create(null) as Record<string, object>;
   for (const interfaces of hostInterfaces(grant, source)) {
     for (const [name, object] of interfaces) imports[name] = object;
   }
+  if (wasi03) for (const [name, object] of createWasi03(grant, source)) imports[name] = object;
   for (const name of missing) imports[name] = missingInterface(name);
   return imports;
 }
@@ -81,5 +87,6 @@ function hostInterfaces(grant: ComponentGrant, source: ScopeSource): readonly Re
 
 /** The import names that have a host object, for the check at start. */
 export function providedImports(grant: ComponentGrant): ReadonlySet<string> {
-  return new Set(hostInterfaces(grant, noRequest).flatMap((interfaces) => [...interfaces.keys()]));
+  const interfaces = [...hostInterfaces(grant, noRequest), createWasi03(grant, noRequest)];
+  return new Set(interfaces.flatMap((group) => [...group.keys()]));
 }

@@ -69,6 +69,7 @@ export class InstanceScope implements ScopeSource {
   #rejections: Set<(reason: Error) => void> | undefined;
   readonly #open = new OpenObjects();
   #heldBytes = 0;
+  #awaitedOfGuest = 0;
   #ended: Error | undefined;
 
   constructor(limits: InstanceLimits = defaultInstanceLimits) {
@@ -90,9 +91,9 @@ export class InstanceScope implements ScopeSource {
     return this.#open.size;
   }
 
-  /** How many waits are pending; for tests. */
+  /** How many waits of the host's are pending, each of which ends by itself. */
   get pendingWaits(): number {
-    return this.#rejections?.size ?? 0;
+    return (this.#rejections?.size ?? 0) - this.#awaitedOfGuest;
   }
 
   /**
@@ -116,6 +117,19 @@ export class InstanceScope implements ScopeSource {
       cancel = start(() => settle(resolve));
       if (settled) cancel();
     });
+  }
+
+  /**
+   * Passes on what a guest is to do (return, write, resolve), unless the scope ends first. No wait of the host's: the
+   * guest alone can end it.
+   */
+  async ofGuest<T>(promise: Promise<T>): Promise<T> {
+    this.#awaitedOfGuest += 1;
+    try {
+      return await this.settle(promise);
+    } finally {
+      this.#awaitedOfGuest -= 1;
+    }
   }
 
   /** Passes a promise's result on, unless the scope ends first; the promise itself is not cancelled. */

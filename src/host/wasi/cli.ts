@@ -31,7 +31,8 @@ class TerminalOutput {
   [Symbol.dispose](): void {}
 }
 
-const endOfInput: ByteSource = {
+/** Standard input of a guest that has none. */
+export const endOfInput: ByteSource = {
   readiness: { isReady: () => true, subscribe: () => () => {} },
   read: () => 'end',
   close: () => {},

@@ -36,7 +36,7 @@ export function timerDelay(remaining: bigint): number {
  * Ready once the monotonic clock has reached `deadline`. A timer exists only while somebody waits: whoever cancels the
  * wait (an answer from another pollable, the end of the scope) takes the timer away. It does not keep the process up.
  */
-class Deadline implements Readiness {
+export class Deadline implements Readiness {
   readonly #clock: Clock;
   readonly #deadline: bigint;
 
@@ -61,7 +61,8 @@ class Deadline implements Readiness {
   }
 }
 
-function datetime(milliseconds: number): Datetime {
+/** Milliseconds since 1970 as WASI has them. */
+export function datetime(milliseconds: number): Datetime {
   const seconds = Math.floor(milliseconds / 1000);
   return { seconds: BigInt(seconds), nanoseconds: Math.floor((milliseconds - seconds * 1000) * 1_000_000) };
 }

@@ -93,10 +93,14 @@ export function sendFailure(response: ResponseSink): void {
   response.end();
 }
 
-function sendResponse(
+/** Hears how an exchange ended, once. */
+export type OutcomeSink = { settle(outcome: ExchangeOutcome): void };
+
+/** Sends the head and lets the body follow; `accepted` hears of a response that cannot be sent, and of the end. */
+export function sendResponse(
   exchange: HttpExchange,
   { status, fields, body }: ResponseParts,
-  accepted: AcceptedExchange,
+  accepted: OutcomeSink,
 ): void {
   const bodiless = exchange.method === 'HEAD' || status === 204 || status === 304;
   const announced = contentLengthOf(fields);
@@ -166,14 +170,9 @@ class ResponseTarget implements BodyTarget {
   readonly #response: ResponseSink;
   readonly #signal: GoneSignal;
   readonly #status: number;
-  readonly #accepted: AcceptedExchange;
+  readonly #accepted: OutcomeSink;
 
-  constructor(
-    { response, signal }: HttpExchange,
-    status: number,
-    bodiless: boolean,
-    accepted: AcceptedExchange,
-  ) {
+  constructor({ response, signal }: HttpExchange, status: number, bodiless: boolean, accepted: OutcomeSink) {
     this.discards = bodiless;
     this.#response = response;
     this.#signal = signal;

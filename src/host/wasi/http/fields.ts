@@ -123,14 +123,16 @@ export class FieldMap {
   }
 }
 
-function checkedName(name: string): string {
+/** The name in lower case. Throws a `HeaderError` when a guest may not set it. */
+export function checkedName(name: string): string {
   if (name.length > maxFieldBytes || !isToken(name)) throw invalidSyntax;
   const key = name.toLowerCase();
   if (forbiddenNames.has(key)) throw forbidden;
   return key;
 }
 
-function checkValue(value: Uint8Array): void {
+/** Throws a `HeaderError` when a value may not be sent. */
+export function checkValue(value: Uint8Array): void {
   // Longer ones trap in `FieldMap`; scanning them first would only cost time.
   if (value.length <= maxFieldBytes && !isFieldValue(value)) throw invalidSyntax;
 }

@@ -24,7 +24,7 @@ export type HttpServices = {
  * A constructor for guests, which cannot pass the scope their object belongs to. It shares the prototype of the real
  * class, so `instanceof` holds for what guests and what the host construct, and one instance costs a closure.
  */
-function guestConstructor<Arguments extends readonly unknown[]>(
+export function guestConstructor<Arguments extends readonly unknown[]>(
   prototype: object,
   construct: (...args: Arguments) => object,
 ): object {

@@ -5,8 +5,9 @@ import { contentLengthOf } from './fields.ts';
 import { FutureIncomingResponse } from './future-incoming-response.ts';
 import { methodText } from './method.ts';
 import type { OutboundClient, OutboundPolicy } from './outbound.ts';
+import type { OutboundExchange } from './outbound-exchange.ts';
 import { OutgoingRequest, type RequestParts } from './outgoing-request.ts';
-import { RequestOptions } from './request-options.ts';
+import { RequestOptions, type RequestTimeouts } from './request-options.ts';
 
 /** Hosts that stand for the application itself; an empty one is a relative URL (reference/spin.md 3.1.8). */
 const selfHosts: ReadonlySet<string> = new Set(['', 'self', 'self.alt']);
@@ -28,7 +29,20 @@ export function handle(
   options: RequestOptions | undefined,
 ): FutureIncomingResponse {
   const parts = OutgoingRequest.take(request);
-  const timeouts = RequestOptions.take(options);
+  return new FutureIncomingResponse(
+    scope,
+    sendRequest(outbound, warn, scope, parts, RequestOptions.take(options)),
+  );
+}
+
+/** Sends a request if policy lets it through: what is on its way, or why nothing is. Its body is attached or aborted. */
+export function sendRequest(
+  outbound: OutboundClient,
+  warn: (text: string) => void,
+  scope: InstanceScope,
+  parts: RequestParts,
+  timeouts: RequestTimeouts,
+): OutboundExchange | ErrorCode {
   const target = targetOf(outbound.policy, warn, parts);
   const refused = 'code' in target ? target.code : checkBody(parts);
   const contentLength = contentLengthOf(parts.fields);
@@ -38,7 +52,7 @@ export function handle(
   if (refused !== undefined || 'code' in target || contentLength === 'invalid') {
     const code: ErrorCode = refused ?? { tag: 'HTTP-protocol-error' };
     parts.body?.abort(code);
-    return new FutureIncomingResponse(scope, code);
+    return code;
   }
   const pathWithQuery = parts.pathWithQuery ?? '/';
   const outcome = outbound.send(scope, {
@@ -51,7 +65,7 @@ export function handle(
     timeouts,
   });
   if ('tag' in outcome) parts.body?.abort(outcome);
-  return new FutureIncomingResponse(scope, outcome);
+  return outcome;
 }
 
 function checkBody({ body, method }: RequestParts): ErrorCode | undefined {

@@ -12,14 +12,24 @@ const authorityText = /^[A-Za-z0-9\-._~!$&'()*+,;=:[\]]*$/;
 
 const schemeText = /^[A-Za-z][A-Za-z0-9+\-.]{0,63}$/;
 
-/** Anything but white space, control characters and the fragment's mark. */
-function isPath(text: string): boolean {
+/** A path with query: anything but white space, control characters and the fragment's mark. */
+export function isPath(text: string): boolean {
   if (text.length > maxUriLength || (text !== '' && text[0] !== '/' && text[0] !== '?')) return false;
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);
     if (code <= 0x20 || code === 0x23 || code === 0x7f) return false;
   }
   return true;
+}
+
+/** Whether a guest may set this scheme. */
+export function isScheme(scheme: Scheme): boolean {
+  return scheme.tag !== 'other' || schemeText.test(scheme.val);
+}
+
+/** Whether text is an authority that may be asked for. */
+export function isAuthority(text: string): boolean {
+  return text.length <= maxUriLength && authorityText.test(text);
 }
 
 /** A request that the guest has handed over. */
@@ -92,7 +102,7 @@ export class OutgoingRequest {
   }
 
   setScheme(scheme: Scheme | undefined): void {
-    if (scheme?.tag === 'other' && !schemeText.test(scheme.val)) throw undefined;
+    if (scheme !== undefined && !isScheme(scheme)) throw undefined;
     this.#scheme = scheme;
   }
 
@@ -101,9 +111,7 @@ export class OutgoingRequest {
   }
 
   setAuthority(authority: string | undefined): void {
-    if (authority !== undefined && (authority.length > maxUriLength || !authorityText.test(authority))) {
-      throw undefined;
-    }
+    if (authority !== undefined && !isAuthority(authority)) throw undefined;
     this.#authority = authority;
   }
 

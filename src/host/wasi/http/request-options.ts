@@ -19,6 +19,19 @@ function milliseconds(duration: bigint | undefined): number {
   return rounded > BigInt(maxTimerMs) ? maxTimerMs : Number(rounded);
 }
 
+/** The timeouts a guest has set, nanoseconds; Spin's default for each it has not. */
+export function requestTimeouts(
+  connect: bigint | undefined,
+  firstByte: bigint | undefined,
+  betweenBytes: bigint | undefined,
+): RequestTimeouts {
+  return {
+    connect: milliseconds(connect),
+    firstByte: milliseconds(firstByte),
+    betweenBytes: milliseconds(betweenBytes),
+  };
+}
+
 /** wasi:http/types `request-options`; durations are nanoseconds. */
 export class RequestOptions {
   readonly #scope: InstanceScope;
@@ -33,15 +46,9 @@ export class RequestOptions {
 
   /** Takes the timeouts out of a handle that the guest gave away; defaults without one. */
   static take(options: RequestOptions | undefined): RequestTimeouts {
-    if (options === undefined) {
-      return { connect: defaultTimeoutMs, firstByte: defaultTimeoutMs, betweenBytes: defaultTimeoutMs };
-    }
+    if (options === undefined) return requestTimeouts(undefined, undefined, undefined);
     options.#scope.release(options);
-    return {
-      connect: milliseconds(options.#connect),
-      firstByte: milliseconds(options.#firstByte),
-      betweenBytes: milliseconds(options.#betweenBytes),
-    };
+    return requestTimeouts(options.#connect, options.#firstByte, options.#betweenBytes);
   }
 
   connectTimeout(): bigint | undefined {

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { asyncImports } from '../host/async-imports.ts';
+import { dropDebugLines, patchAsyncGlue } from './glue-async-patches.ts';
+import { fixtures } from './test-engine.ts';
+import { transpileComponent } from './transpile.ts';
+
+test('glue without the async ABI stays as it is', () => {
+  assert.equal(patchAsyncGlue('setInterval(f)', 'x'), 'setInterval(f)');
+});
+
+test('glue in which the place of a patch is not found is refused with its name', () => {
+  assert.throws(() => patchAsyncGlue("exports1['[async-lift]f']", 'component "c"'), {
+    code: 'internal',
+    message: /component "c".*\(instantiate\).* reinstall/,
+  });
+});
+
+test('a debug line costs nothing any more', () => {
+  assert.equal(
+    dropDebugLines('  _debugLog(f());\n// _debugLog(g())'),
+    '  false && _debugLog(f());\n// _debugLog(g())',
+  );
+});
+
+test('in the glue of a real component nothing polls for what the other side does', async () => {
+  const component = await readFile(join(fixtures, 'rust-p3', 'rust-p3.wasm'));
+  const { glue, imports, exports } = await transpileComponent(component, asyncImports, 'rust-p3');
+  assert.doesNotMatch(glue, /let waitInterval/);
+  assert.match(glue, /await _pendingEvent\(this\)/);
+  // Both generations of one interface, each under its own name.
+  for (const name of ['wasi:cli/environment', 'wasi:cli/environment@0.3.0', 'wasi:http/types@0.3.0'])
+    assert.ok(imports.includes(name), name);
+  assert.ok(exports.includes('wasi:http/handler@0.3.0'));
+});
