@@ -32,7 +32,7 @@ const arrows: ReadonlyMap<string, Arrows> = new Map([
 const engineFront = ['engine-process', 'messages', 'prepare', 'prepared-app', 'sealed-file', 'installation'];
 
 /** Files that any room but `ttrpc` may import, besides the room `telemetry`. */
-const leafFiles = ['src/error.ts', 'src/linux.ts', 'src/linux-rights.ts'];
+const leafFiles = ['src/error.ts', 'src/linux.ts', 'src/linux-rights.ts', 'src/linux-memory.ts'];
 
 type Import = { readonly target: string; readonly typeOnly: boolean };
 

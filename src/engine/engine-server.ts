@@ -28,6 +28,7 @@ import type {
   EngineSecurity,
   NetworkTarget,
 } from './messages.ts';
+import { closeHeld, makeWorkerDescriptors, openPagemap } from './worker-descriptors.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
@@ -65,6 +66,8 @@ export class EngineServer {
   #claimed: Claimed | undefined;
   readonly #confinement = new Confinement();
   #ending = false;
+  /** Opened at the boot, when this process may still open what is root's. */
+  readonly #pagemapFd = openPagemap();
 
   /** Takes the process over: messages, signals, end. */
   run(): void {
@@ -188,8 +191,10 @@ export class EngineServer {
   }
 
   #startWorker(): Worker {
+    const descriptors = makeWorkerDescriptors(this.#pagemapFd);
     const worker = new Worker(findInstallation().worker, {
       env: {},
+      workerData: descriptors,
       resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },
       name: 'guests',
       // Descriptors come from system calls and from the main thread; Node's own books do not hold them.
@@ -199,7 +204,10 @@ export class EngineServer {
     worker.on('error', (error) => {
       reason = error instanceof Error ? error.message : String(error);
     });
-    worker.on('exit', () => this.#onWorkerExit(worker, reason));
+    worker.on('exit', () => {
+      closeHeld(descriptors);
+      this.#onWorkerExit(worker, reason);
+    });
     return worker;
   }
 

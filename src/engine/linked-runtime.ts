@@ -15,7 +15,7 @@ import type { LinkPlan } from './linker/plan.ts';
 export type PoolLimits = {
   /** Instances that wait for a request. */
   readonly maxIdle: number;
-  /** Bytes of linear memory of all that wait. */
+  /** Bytes that all that wait take for themselves; what they share with one another does not count. */
   readonly maxIdleBytes: number;
   /** Linear memory above which an instance is not kept, bytes: restoring it costs more than a new one. */
   readonly maxInstanceBytes: number;
@@ -47,6 +47,8 @@ type Pooled = {
   readonly makeHosts: HostMaker;
   readonly hosts: InstanceHosts;
   uses: number;
+  /** Memory it takes while it waits, bytes: of a mapped memory what it has written to, of another all. */
+  idleBytes: number;
 };
 
 /**
@@ -87,7 +89,7 @@ export class LinkedRuntime implements ComponentRuntime {
   acquire(scope: InstanceScope, makeHosts: HostMaker): GuestInstance | Promise<GuestInstance> {
     const idle = this.#idle.pop();
     if (idle === undefined) return this.#make(scope, makeHosts);
-    this.#idleBytes -= idle.instance.memoryBytes;
+    this.#idleBytes -= idle.idleBytes;
     const pooled = idle.makeHosts === makeHosts ? idle : { ...idle, makeHosts, hosts: makeHosts() };
     if (pooled !== idle) pooled.instance.attach(pooled.hosts.imports);
     pooled.hosts.enter(scope);
@@ -103,7 +105,7 @@ export class LinkedRuntime implements ComponentRuntime {
       this.#restorable =
         snapshot.ok && snapshot.startCalls.every((call) => constantAtStart.has(withoutVersion(call)));
     }
-    return new Lease(this, { instance, makeHosts, hosts, uses: 0 });
+    return new Lease(this, { instance, makeHosts, hosts, uses: 0, idleBytes: 0 });
   }
 
   /** Takes an instance back whose request is over; `clean` tells that its call returned. */
@@ -120,13 +122,12 @@ export class LinkedRuntime implements ComponentRuntime {
       uses >= this.#limits.maxUses
     )
       return;
-    const bytes = instance.memoryBytes;
     const { maxIdle, maxIdleBytes, maxInstanceBytes } = this.#limits;
-    if (bytes > maxInstanceBytes || this.#idle.length >= maxIdle || this.#idleBytes + bytes > maxIdleBytes)
-      return;
-    instance.restore();
+    if (instance.memoryBytes > maxInstanceBytes || this.#idle.length >= maxIdle) return;
+    pooled.idleBytes = instance.restore();
+    if (this.#idleBytes + pooled.idleBytes > maxIdleBytes) return;
     this.#idle.push(pooled);
-    this.#idleBytes += bytes;
+    this.#idleBytes += pooled.idleBytes;
   }
 }
 

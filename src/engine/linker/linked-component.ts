@@ -5,8 +5,9 @@ import { Layouts } from './layout.ts';
 import { type CompiledExport, compileExport } from './lift-export.ts';
 import { LinkedInstance } from './linked-instance.ts';
 import { type BoundImport, compileImport } from './lower-import.ts';
+import { MappedImage } from './mapped-image.ts';
 import { MemoryCodecs } from './memory-codec.ts';
-import type { MemoryImage } from './memory-image.ts';
+import { type Image, MemoryImage } from './memory-image.ts';
 import { type ExportedFunction, type LinkPlan, planRevision } from './plan.ts';
 
 /** A component ready to be instantiated any number of times: its functions compiled once, its modules shared. */
@@ -19,8 +20,8 @@ export class LinkedComponent {
   readonly #exports = new Map<string, Map<string, CompiledEntry>>();
   /** Whether an instance's start-up code has wanted to wait. */
   #waitsAtStart = false;
-  /** Images that instances share as long as they begin alike. */
-  readonly images: MemoryImage[] = [];
+  /** The image that instances share as long as they begin alike. */
+  #image: Image | undefined;
 
   /** `modules` are the plan's core modules, compiled, in its order. Throws `internal` for a plan of another revision. */
   constructor(plan: LinkPlan, modules: readonly WebAssembly.Module[]) {
@@ -44,6 +45,20 @@ export class LinkedComponent {
   /** An exported function, or undefined. Functions outside of interfaces have the interface name `''`. */
   exported(interfaceName: string, name: string): CompiledEntry | undefined {
     return this.#exports.get(interfaceName)?.get(name);
+  }
+
+  /** The image to which an instance's memory, as it is now, goes back: that of the other instances if it is alike. */
+  imageOf(memory: WebAssembly.Memory): Image {
+    const contents = Buffer.from(memory.buffer);
+    if (this.#image?.matches(contents) === true) {
+      this.#image.attach(memory);
+      return this.#image;
+    }
+    const copied = MemoryImage.of(contents);
+    if (this.#image !== undefined) return copied;
+    this.#image = MappedImage.make(copied) ?? copied;
+    this.#image.attach(memory);
+    return this.#image;
   }
 
   /** The host functions the component imports that the given host objects lack, as `interface#function`. */

@@ -4,7 +4,7 @@ import type { ImportObject, InstanceState } from './instance-state.ts';
 import type { BoundExport } from './lift-export.ts';
 import type { LinkedComponent } from './linked-component.ts';
 import { waitsWhileStarting } from './lower-import.ts';
-import { MemoryImage } from './memory-image.ts';
+import type { Image } from './memory-image.ts';
 import { memoryExport, pagesExport, stateExportPattern } from './rewrite-module.ts';
 
 /** Whether an instance can be restored, and what its start-up code called, which a restored guest does not call again. */
@@ -14,7 +14,7 @@ export type SnapshotResult =
 
 type Snapshot = {
   readonly memory: WebAssembly.Memory;
-  readonly image: MemoryImage;
+  readonly image: Image;
   /** Whether a restored guest sees its memory as large as it was. */
   readonly countsPages: boolean;
   readonly globals: readonly WebAssembly.Global[];
@@ -142,7 +142,7 @@ export class LinkedInstance {
     const globals = [...new Set(this.#core.instances.flatMap(globalsOf))];
     this.#snapshot = {
       memory: memory as WebAssembly.Memory,
-      image: this.#imageOf(Buffer.from((memory as WebAssembly.Memory).buffer)),
+      image: this.#component.imageOf(memory as WebAssembly.Memory),
       countsPages: Object.hasOwn(owner, pagesExport),
       globals,
       values: globals.map((global) => global.value),
@@ -150,28 +150,22 @@ export class LinkedInstance {
     return { ok: true, startCalls: [...startCalls] };
   }
 
-  /** An image that another instance took of the same contents, else a new one. */
-  #imageOf(memory: Buffer): MemoryImage {
-    const { images } = this.#component;
-    const shared = images.find((image) => image.matches(memory));
-    if (shared !== undefined) return shared;
-    const image = new MemoryImage(memory);
-    if (images.length === 0) images.push(image);
-    return image;
-  }
-
-  /** Makes the instance as it was at `snapshot`. Throws `failed-precondition` when it is dead, in use or has no image. */
-  restore(): void {
+  /**
+   * Makes the instance as it was at `snapshot`, and returns the bytes of memory that it takes for itself from then on.
+   * Throws `failed-precondition` when it is dead, in use or has no image.
+   */
+  restore(): number {
     const { dead, call, handles } = this.#state;
     const snapshot = this.#snapshot;
     if (snapshot === undefined || dead !== undefined || call !== undefined)
       throw new ShimError('failed-precondition', 'the instance cannot be restored', { cause: dead });
     if (this.#memoryView.length === 0) this.#memoryView = new Uint8Array(snapshot.memory.buffer);
-    snapshot.image.restore(this.#memoryView);
+    const ownBytes = snapshot.image.restore(snapshot.memory, this.#memoryView);
     snapshot.globals.forEach((global, index) => {
       global.value = snapshot.values[index] ?? 0;
     });
     handles.clear();
+    return ownBytes;
   }
 }
 

@@ -6,29 +6,50 @@ const mergedBlocks = 4;
 
 const zeroBlock = Buffer.alloc(blockBytes);
 
-type Run = { readonly offset: number; readonly bytes: Uint8Array };
+/** Bytes of a memory that are not all zero, and where they begin. */
+export type Run = { readonly offset: number; readonly bytes: Uint8Array };
+
+/** What a memory goes back to. */
+export type Image = {
+  /** Size of the memory it was taken of. */
+  readonly memoryBytes: number;
+  /** Whether a memory holds what the image does, so that both can share it. */
+  matches(memory: Buffer): boolean;
+  /** Takes a memory in whose contents are those of the image. */
+  attach(memory: WebAssembly.Memory): void;
+  /**
+   * Writes the image back; all else, growth since then included, becomes zero. Returns the bytes that the memory takes
+   * for itself from then on. `view` is all of the memory.
+   */
+  restore(memory: WebAssembly.Memory, view: Uint8Array): number;
+};
 
 /** The contents of a memory at one moment, without the parts that are zero. */
-export class MemoryImage {
-  readonly #runs: readonly Run[];
+export class MemoryImage implements Image {
+  readonly runs: readonly Run[];
   /** Size of the memory it was taken of. */
   readonly memoryBytes: number;
 
-  constructor(memory: Buffer) {
-    this.memoryBytes = memory.length;
-    this.#runs = runsOf(memory);
+  /** `runs` in their order, none touching the next. */
+  constructor(memoryBytes: number, runs: readonly Run[]) {
+    this.memoryBytes = memoryBytes;
+    this.runs = runs;
+  }
+
+  /** Copies what a memory holds. */
+  static of(memory: Buffer): MemoryImage {
+    return new MemoryImage(memory.length, runsOf(memory));
   }
 
   /** Bytes the image itself takes. */
   get storedBytes(): number {
-    return this.#runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    return this.runs.reduce((sum, run) => sum + run.bytes.length, 0);
   }
 
-  /** Whether a memory holds what the image does, so that both can share it. */
   matches(memory: Buffer): boolean {
     if (memory.length !== this.memoryBytes) return false;
     let offset = 0;
-    for (const run of this.#runs) {
+    for (const run of this.runs) {
       const end = run.offset + run.bytes.length;
       if (!isZero(memory, offset, run.offset)) return false;
       if (memory.compare(run.bytes, 0, run.bytes.length, run.offset, end) !== 0) return false;
@@ -37,15 +58,17 @@ export class MemoryImage {
     return isZero(memory, offset, memory.length);
   }
 
-  /** Writes the image back; all else, growth since then included, becomes zero. */
-  restore(memory: Uint8Array): void {
+  attach(_memory: WebAssembly.Memory): void {}
+
+  restore(_memory: WebAssembly.Memory, view: Uint8Array): number {
     let offset = 0;
-    for (const { offset: start, bytes } of this.#runs) {
-      clear(memory, offset, start);
-      memory.set(bytes, start);
+    for (const { offset: start, bytes } of this.runs) {
+      clear(view, offset, start);
+      view.set(bytes, start);
       offset = start + bytes.length;
     }
-    clear(memory, offset, memory.length);
+    clear(view, offset, view.length);
+    return view.length;
   }
 }
 

@@ -1,0 +1,118 @@
+import { closeSync, ftruncateSync, writeSync } from 'node:fs';
+import {
+  addressOf,
+  createMemoryFile,
+  discardMemory,
+  mapPrivately,
+  sealMemoryFile,
+} from '../../linux-memory.ts';
+import { hold, ownDescriptors } from '../worker-descriptors.ts';
+import { type Image, MemoryImage } from './memory-image.ts';
+import { pageBytes, readOwnPages } from './own-pages.ts';
+
+/** Size of a memory from which mapping pays: below it, copying all of it takes no longer than asking for what was written. */
+export const minMappedBytes = 512 * 1024;
+
+/** Pages an instance may keep for its next request; one that wrote more gives them all back. */
+export const maxKeptPages = 1024;
+
+/** Mappings begin and end here: a page of WebAssembly, which is whole pages of every kernel. */
+const alignment = 65_536;
+
+/**
+ * An image that instances share copy-on-write: a sealed file in memory, mapped over each instance's memory. A page takes
+ * memory of an instance's own when the guest first writes to it. To restore, the kernel is asked which pages those are,
+ * and they alone are copied back; they stay for the next request, which mostly writes to the same ones.
+ */
+export class MappedImage implements Image {
+  readonly #fd: number;
+  readonly #ranges: readonly (readonly [start: number, length: number])[];
+  /** The file, mapped once for reading, and the image over it. */
+  readonly #pristine: Uint8Array;
+  readonly #image: MemoryImage;
+  readonly #addresses = new WeakMap<WebAssembly.Memory, bigint>();
+
+  private constructor(image: MemoryImage, fd: number) {
+    this.#fd = fd;
+    this.#ranges = rangesOf(image);
+    const memory = new WebAssembly.Memory({ initial: image.memoryBytes / alignment });
+    this.attach(memory);
+    this.#pristine = new Uint8Array(memory.buffer);
+    this.#image = new MemoryImage(
+      image.memoryBytes,
+      image.runs.map(({ offset, bytes }) => ({
+        offset,
+        bytes: this.#pristine.subarray(offset, offset + bytes.length),
+      })),
+    );
+  }
+
+  /** Puts an image into a file; undefined where that does not pay, or where this system does not let us. */
+  static make(image: MemoryImage): MappedImage | undefined {
+    if (image.memoryBytes < minMappedBytes || ownDescriptors().pagemapFd === undefined) return undefined;
+    let fd: number | undefined;
+    try {
+      fd = createMemoryFile('guest-image');
+      ftruncateSync(fd, image.memoryBytes);
+      for (const { offset, bytes } of image.runs) writeSync(fd, bytes, 0, bytes.length, offset);
+      sealMemoryFile(fd);
+      const mapped = new MappedImage(image, fd);
+      if (hold(fd)) return mapped;
+      closeSync(fd);
+      return undefined;
+    } catch {
+      // A kernel or a filter without one of these: copying needs none of them.
+      if (fd !== undefined) closeSync(fd);
+      return undefined;
+    }
+  }
+
+  get memoryBytes(): number {
+    return this.#image.memoryBytes;
+  }
+
+  matches(memory: Buffer): boolean {
+    return this.#image.matches(memory);
+  }
+
+  attach(memory: WebAssembly.Memory): void {
+    // Also pages that were only read count as a memory's own; those of the time before are given back.
+    discardMemory(memory.buffer, 0, memory.buffer.byteLength);
+    for (const [start, length] of this.#ranges) mapPrivately(memory.buffer, start, length, this.#fd);
+    this.#addresses.set(memory, addressOf(memory.buffer));
+  }
+
+  restore(memory: WebAssembly.Memory, view: Uint8Array): number {
+    // V8 grows a memory where it is. Should it ever move one, what was mapped is gone and all has to be copied.
+    const isMapped = this.#addresses.get(memory) === addressOf(memory.buffer);
+    const pages = isMapped ? readOwnPages(memory.buffer) : undefined;
+    if (pages === undefined) return this.#image.restore(memory, view);
+    let kept = 0;
+    for (const [first, end] of pages) kept += end - first;
+    if (kept > maxKeptPages) {
+      discardMemory(memory.buffer, 0, view.length);
+      return 0;
+    }
+    for (const [first, end] of pages) this.#copyBack(view, first * pageBytes, end * pageBytes);
+    return kept * pageBytes;
+  }
+
+  #copyBack(view: Uint8Array, start: number, end: number): void {
+    const known = Math.min(end, this.#pristine.length);
+    if (start < known) view.set(this.#pristine.subarray(start, known), start);
+    if (known < end) view.fill(0, Math.max(start, known), end);
+  }
+}
+
+/** Where the file is mapped: the runs, widened to whole pages, put together where they meet. */
+function rangesOf({ runs }: MemoryImage): readonly (readonly [start: number, length: number])[] {
+  const ranges: [start: number, end: number][] = [];
+  for (const { offset, bytes } of runs) {
+    const start = Math.floor(offset / alignment) * alignment;
+    const end = Math.ceil((offset + bytes.length) / alignment) * alignment;
+    const last = ranges.at(-1);
+    if (last !== undefined && start <= last[1]) last[1] = end;
+    else ranges.push([start, end]);
+  }
+  return ranges.map(([start, end]) => [start, end - start]);
+}

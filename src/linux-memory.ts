@@ -1,0 +1,66 @@
+import { dlopen, getRawPointer } from 'node:ffi';
+import { ShimError } from './error.ts';
+import { check } from './linux.ts';
+
+/** The Linux calls for memory that Node lacks, by which instances share an image copy-on-write. As `linux.ts`. */
+
+const { functions: libc } = dlopen(null, {
+  fcntl: { arguments: ['int32', 'int32', 'int64'], return: 'int32' },
+  madvise: { arguments: ['uint64', 'uint64', 'int32'], return: 'int32' },
+  memfd_create: { arguments: ['string', 'uint32'], return: 'int32' },
+  mmap: { arguments: ['uint64', 'uint64', 'int32', 'int32', 'int32', 'int64'], return: 'int64' },
+  sysconf: { arguments: ['int32'], return: 'int64' },
+});
+
+/** Bytes of one page of this kernel. */
+export const systemPageBytes = Number(libc.sysconf(30));
+
+/** Where the bytes of a live memory begin in this process. */
+export function addressOf(memory: ArrayBuffer): bigint {
+  return getRawPointer(memory);
+}
+
+/** A file in memory without a name (memfd_create(2)), close-on-exec; `name` is for those who look into /proc. */
+export function createMemoryFile(name: string): number {
+  const [closeOnExec, allowSealing] = [1, 2];
+  return check(libc.memfd_create(name, closeOnExec | allowSealing), 'making a file in memory');
+}
+
+/** From now on nobody can change the contents or the size of a file in memory, us included. */
+export function sealMemoryFile(fd: number): void {
+  const [addSeals, sealSeal, sealShrink, sealGrow, sealWrite] = [1033, 1, 2, 4, 8];
+  const seals = BigInt(sealSeal | sealShrink | sealGrow | sealWrite);
+  check(libc.fcntl(fd, addSeals, seals), `sealing descriptor ${fd}`);
+}
+
+/**
+ * Has a range of memory read from a file; what is written there stays in the memory. `memory` is all of a live memory of
+ * WebAssembly, `start` and `length` a range of it, whole pages, which is at the same place in the file. What was in the
+ * range is gone. V8 keeps a memory at its address for as long as it lives, also when it grows.
+ */
+export function mapPrivately(memory: ArrayBuffer, start: number, length: number, fd: number): void {
+  checkRange(memory, start, length);
+  const [readWrite, privateFixed] = [0x1 | 0x2, 0x2 | 0x10];
+  const address = getRawPointer(memory) + BigInt(start);
+  const at = libc.mmap(address, BigInt(length), readWrite, privateFixed, fd, BigInt(start));
+  check(at === -1n ? -1 : 0, `mapping descriptor ${fd} over ${length} bytes of memory`);
+}
+
+/**
+ * Gives a range of memory back to the kernel (MADV_DONTNEED): it reads as the file that is mapped there, else as zeros.
+ * `start` and `length` are whole pages.
+ */
+export function discardMemory(memory: ArrayBuffer, start: number, length: number): void {
+  checkRange(memory, start, length);
+  const dontNeed = 4;
+  const address = getRawPointer(memory) + BigInt(start);
+  check(libc.madvise(address, BigInt(length), dontNeed), `discarding ${length} bytes of memory`);
+}
+
+function checkRange(memory: ArrayBuffer, start: number, length: number): void {
+  if (start >= 0 && length > 0 && start + length <= memory.byteLength) return;
+  throw new ShimError(
+    'internal',
+    `a range of ${length} bytes at ${start} is not in a memory of ${memory.byteLength} bytes`,
+  );
+}
