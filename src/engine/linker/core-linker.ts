@@ -1,7 +1,7 @@
 import { ShimError } from '../../error.ts';
 import { CanonContext } from './canon-context.ts';
+import type { BoundImport } from './import-call.ts';
 import type { InstanceState } from './instance-state.ts';
-import type { BoundImport } from './lower-import.ts';
 import type { CanonOptions, CoreFunctionPlan, CoreSort, LinkPlan } from './plan.ts';
 
 type CoreExports = Readonly<Record<string, unknown>>;

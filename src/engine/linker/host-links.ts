@@ -3,7 +3,11 @@ import { importKeyOf, upperCamel } from './host-names.ts';
 import type { ImportObject, InstanceState } from './instance-state.ts';
 import type { ImportedFunction, LinkPlan } from './plan.ts';
 
-type HostFunction = (...args: unknown[]) => unknown;
+/** A function of the host that takes the first argument as its `this`, whatever kind of member it is. */
+export type HostFunction = (this: unknown, ...rest: unknown[]) => unknown;
+
+/** Gives the host function for an instance. Throws `unsupported` when its host objects lack it. */
+export type Callee = (state: InstanceState) => HostFunction;
 
 /**
  * Finds what a component imports among the host objects. Names come from the guest, so only what an interface or a class
@@ -26,9 +30,10 @@ export class HostLinks {
     return this.#finders.length;
   }
 
-  /** A function of one imported function that performs the call on an instance's host objects. */
-  caller(imported: ImportedFunction): (state: InstanceState, args: unknown[]) => unknown {
+  /** How an imported function is found among the host objects of an instance, once for all calls over the same ones. */
+  callee(imported: ImportedFunction): Callee {
     const { member } = imported;
+    const count = imported.type.params.length;
     const find = (imports: ImportObject): HostFunction => {
       switch (member.kind) {
         case 'method': {
@@ -36,39 +41,29 @@ export class HostLinks {
           return methodOf(prototype as object, member.name) ?? missing(imported);
         }
         case 'function':
-          return ownFunction(interfaceOf(imported, imports), member.name) ?? missing(imported);
+          return asMethod(
+            ownFunction(interfaceOf(imported, imports), member.name) ?? missing(imported),
+            count,
+          );
         case 'static':
-          return ownFunction(classOf(imported, member.resource, imports), member.name) ?? missing(imported);
-        case 'constructor': {
-          const constructed = classOf(imported, member.resource, imports) as unknown as new (
-            ...args: unknown[]
-          ) => object;
-          return (...args) => new constructed(...args);
-        }
+          return asMethod(
+            ownFunction(classOf(imported, member.resource, imports), member.name) ?? missing(imported),
+            count,
+          );
+        case 'constructor':
+          return constructing(classOf(imported, member.resource, imports) as never, count);
         default:
           return member satisfies never;
       }
     };
     const slot = this.#finders.push([`${imported.interfaceName}#${imported.name}`, find]) - 1;
-    const lookUp = (state: InstanceState): HostFunction => {
+    return (state) => {
+      const known = state.slots[slot];
+      if (known !== undefined) return known;
       const found = find(state.imports);
       state.slots[slot] = found;
       return found;
     };
-    if (member.kind === 'method') {
-      return (state, args) => {
-        const method = state.slots[slot] ?? lookUp(state);
-        switch (args.length) {
-          case 1:
-            return method.call(args[0]);
-          case 2:
-            return method.call(args[0], args[1]);
-          default:
-            return method.apply(args[0], args.slice(1));
-        }
-      };
-    }
-    return (state, args) => (state.slots[slot] ?? lookUp(state))(...args);
   }
 
   /** The functions that the given host objects do not have; a call of one ends the guest. */
@@ -97,9 +92,44 @@ export class HostLinks {
       prototype = found.prototype as object;
       state.prototypes[resource] = prototype;
     }
+    if (typeof value !== 'object' || value === null) return false;
     return (
-      typeof value === 'object' && value !== null && Object.prototype.isPrototypeOf.call(prototype, value)
+      Object.getPrototypeOf(value) === prototype || Object.prototype.isPrototypeOf.call(prototype, value)
     );
+  }
+}
+
+function asMethod(plain: (...args: unknown[]) => unknown, count: number): HostFunction {
+  switch (count) {
+    case 0:
+      return () => plain();
+    case 1:
+      return function (this: unknown) {
+        return plain(this);
+      };
+    case 2:
+      return function (this: unknown, second) {
+        return plain(this, second);
+      };
+    default:
+      return function (this: unknown, ...rest) {
+        return plain(this, ...rest);
+      };
+  }
+}
+
+function constructing(constructed: new (...args: unknown[]) => object, count: number): HostFunction {
+  switch (count) {
+    case 0:
+      return () => new constructed();
+    case 1:
+      return function (this: unknown) {
+        return new constructed(this);
+      };
+    default:
+      return function (this: unknown, ...rest) {
+        return new constructed(this, ...rest);
+      };
   }
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
 import { linkedComponent } from './jco-instance.ts';
+import { LinkedComponent } from './linked-component.ts';
 import type { LinkedInstance } from './linked-instance.ts';
 
 /**
@@ -85,11 +86,13 @@ const guest = `(component
     )
     .join('\n')})`;
 
-const component = linkedComponent(await parse(guest), []);
+const bytes = await parse(guest);
+/** The same component with common host functions lowered by hand, and with all of them lowered by their types. */
+const components = [false, true].map((onlyGeneric) => linkedComponent(bytes, [], { onlyGeneric }));
 const calls: unknown[] = [];
 const note = (...args: unknown[]): void => void calls.push(...args);
 
-function instance(): LinkedInstance {
+function instanceOf(component: LinkedComponent): LinkedInstance {
   calls.length = 0;
   return component.instantiate({
     'test:a/host': {
@@ -106,7 +109,10 @@ function instance(): LinkedInstance {
 }
 
 test('the guest works when it keeps to the rules', async () => {
-  const good = instance();
+  for (const component of components) await keepsToTheRules(instanceOf(component));
+});
+
+async function keepsToTheRules(good: LinkedInstance): Promise<void> {
   await good.call('', 'text', [0, 5]);
   await good.call('', 'words', [0, 1]);
   await good.call('', 'letter', [0x1f980, 0]);
@@ -115,7 +121,7 @@ test('the guest works when it keeps to the rules', async () => {
   await good.call('', 'list', [0, 8]);
   await good.call('', 'pair', [8, 0]);
   assert.deepEqual(calls, ['hello', Uint32Array.from([0x6c6c6568]), '🦀', { tag: 'b', val: 'hello' }]);
-});
+}
 
 for (const [name, args, why] of [
   ['text', [0, 8], /not UTF-8/],
@@ -141,10 +147,12 @@ for (const [name, args, why] of [
   ['amplify', [0, 0], /brings more than 67108864 bytes/],
 ] as const) {
   test(`${name}(${args.join(', ')}) ends the guest`, async () => {
-    const bad = instance();
-    await assert.rejects(bad.call('', name, args), why);
-    assert.deepEqual(calls, []);
-    assert.notEqual(bad.dead, undefined);
+    for (const component of components) {
+      const bad = instanceOf(component);
+      await assert.rejects(bad.call('', name, args), why);
+      assert.deepEqual(calls, []);
+      assert.notEqual(bad.dead, undefined);
+    }
   });
 }
 
@@ -157,22 +165,28 @@ const starting = (start: string): string => `(component
 
 test('a host function that may wait, called by start-up code, is refused with the reason', async () => {
   for (const start of ['$own', '$f']) {
-    const waiting = linkedComponent(await parse(starting(start)), ['test:a/host#f']);
-    assert.throws(() => waiting.instantiate({ 'test:a/host': { f: () => {} } }), /may wait while it starts/);
+    for (const onlyGeneric of [false, true]) {
+      const waiting = linkedComponent(await parse(starting(start)), ['test:a/host#f'], { onlyGeneric });
+      assert.throws(
+        () => waiting.instantiate({ 'test:a/host': { f: () => {} } }),
+        /may wait while it starts/,
+      );
+    }
   }
 });
 
 test('host calls of start-up code are told with the snapshot', async () => {
-  const linked = linkedComponent(await parse(starting('$own')), []);
-  const made = linked.instantiate({ 'test:a/host': { f: () => {} } });
-  assert.deepEqual(made.snapshot(), { ok: true, startCalls: ['test:a/host#f'] });
+  for (const onlyGeneric of [false, true]) {
+    const linked = linkedComponent(await parse(starting('$own')), [], { onlyGeneric });
+    const made = linked.instantiate({ 'test:a/host': { f: () => {} } });
+    assert.deepEqual(made.snapshot(), { ok: true, startCalls: ['test:a/host#f'] });
+  }
 });
 
 test('a plan of another revision is refused', () => {
+  const [component] = components;
+  assert.ok(component);
   const { plan, modules } = component;
   const other = { ...plan, revision: plan.revision + 1 };
-  assert.throws(
-    () => new (component.constructor as never as new (...args: unknown[]) => object)(other, modules),
-    /another version/,
-  );
+  assert.throws(() => new LinkedComponent(other, modules), /another version/);
 });

@@ -147,6 +147,8 @@ const handlers = {
 type Name = keyof typeof handlers;
 
 const linked = new Map<Name, LinkedComponent>();
+/** The same, all host functions lowered by their types and none by hand. */
+const generic = new Map<Name, LinkedComponent>();
 const jco = new Map<Name, JcoComponent>();
 // The clocks of guests do not keep a process alive; in the engine its server does.
 let alive: NodeJS.Timeout;
@@ -156,6 +158,7 @@ before(async () => {
   for (const name of ['hello', 'rust-http'] as const) {
     const bytes = await readFile(new URL(`../../../fixtures/${name}/${name}.wasm`, import.meta.url));
     linked.set(name, linkedComponent(bytes, asyncImports));
+    generic.set(name, linkedComponent(bytes, asyncImports, { onlyGeneric: true }));
     jco.set(name, await jcoComponent(bytes, asyncImports));
   }
 });
@@ -165,15 +168,15 @@ after(async () => {
   await outbound.close();
 });
 
-function component(name: Name): LinkedComponent {
-  const found = linked.get(name);
+function component(name: Name, from = linked): LinkedComponent {
+  const found = from.get(name);
   assert.ok(found);
   return found;
 }
 
-function freshLinked(name: Name, request: Request): Promise<Seen> {
+function freshLinked(name: Name, request: Request, from = linked): Promise<Seen> {
   return see(request, (scope, ...args) =>
-    component(name)
+    component(name, from)
       .instantiate(createImports(grant, scope, []))
       .call(handlers[name], 'handle', args),
   );
@@ -228,6 +231,7 @@ for (const request of requests) {
   test(`rust-http answers ${request.method ?? 'GET'} ${request.path} as under jco, fresh and restored`, async () => {
     const expected = await freshJco('rust-http', request);
     assert.deepEqual(await freshLinked('rust-http', request), expected);
+    assert.deepEqual(await freshLinked('rust-http', request, generic), expected, 'by their types');
     const { ask } = restoring('rust-http');
     for (let round = 0; round < 3; round++) assert.deepEqual(await ask(request), expected);
   });
@@ -237,6 +241,7 @@ test('hello answers as under jco', async () => {
   const expected = await freshJco('hello', { path: '/' });
   assert.equal(expected.body, 'Hello from Spin!\n');
   assert.deepEqual(await freshLinked('hello', { path: '/' }), expected);
+  assert.deepEqual(await freshLinked('hello', { path: '/' }, generic), expected);
 });
 
 test('a guest that panics leaves a dead instance that is neither called nor restored again', async () => {

@@ -1,6 +1,6 @@
 import { ShimError } from '../../error.ts';
 import { type CallScope, HandleTable } from './handle-table.ts';
-import type { HostLinks } from './host-links.ts';
+import type { HostFunction, HostLinks } from './host-links.ts';
 
 /** The host objects a component is attached to: interface name → its functions and classes. */
 export type ImportObject = Readonly<Record<string, object>>;
@@ -11,7 +11,7 @@ export class InstanceState {
   readonly links: HostLinks;
   imports: ImportObject;
   /** Functions, methods and constructors of `imports`, by their slot; found when first called. */
-  readonly slots: (((...args: unknown[]) => unknown) | undefined)[];
+  readonly slots: (HostFunction | undefined)[];
   /** Prototypes of the classes in `imports`, by resource; found when first needed. */
   prototypes: (object | undefined)[] = [];
   /** Why the instance cannot be used any more. */

@@ -45,12 +45,13 @@ export async function jcoComponent(
 export function linkedComponent(
   bytes: Uint8Array,
   asyncImports: readonly string[],
-  options: { readonly maxMemoryPages?: number } = {},
+  options: { readonly maxMemoryPages?: number; readonly onlyGeneric?: boolean } = {},
 ): LinkedComponent {
   const parsed = parseComponent(bytes, asyncImports, options);
   if (!parsed.linkable) throw new Error(`not linkable: ${parsed.reason}`);
   return new LinkedComponent(
     JSON.parse(JSON.stringify(parsed.plan)),
     parsed.modules.map((module) => new WebAssembly.Module(Uint8Array.from(module.bytes))),
+    options.onlyGeneric,
   );
 }

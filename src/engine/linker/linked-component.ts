@@ -1,10 +1,11 @@
 import { ShimError } from '../../error.ts';
 import { HostLinks } from './host-links.ts';
+import type { BoundImport } from './import-call.ts';
 import { type ImportObject, InstanceState } from './instance-state.ts';
 import { Layouts } from './layout.ts';
 import { type CompiledExport, compileExport } from './lift-export.ts';
 import { LinkedInstance } from './linked-instance.ts';
-import { type BoundImport, compileImport } from './lower-import.ts';
+import { compileImport } from './lower-import.ts';
 import { MappedImage } from './mapped-image.ts';
 import { MemoryCodecs } from './memory-codec.ts';
 import { type Image, MemoryImage } from './memory-image.ts';
@@ -23,8 +24,11 @@ export class LinkedComponent {
   /** The image that instances share as long as they begin alike. */
   #image: Image | undefined;
 
-  /** `modules` are the plan's core modules, compiled, in its order. Throws `internal` for a plan of another revision. */
-  constructor(plan: LinkPlan, modules: readonly WebAssembly.Module[]) {
+  /**
+   * `modules` are the plan's core modules, compiled, in its order; `onlyGeneric` leaves the hand-written ways of common
+   * host functions aside. Throws `internal` for a plan of another revision.
+   */
+  constructor(plan: LinkPlan, modules: readonly WebAssembly.Module[], onlyGeneric = false) {
     if (plan.revision !== planRevision || modules.length !== plan.modules.length)
       throw new ShimError('internal', 'the link plan was made by another version: prepare the app again');
     this.plan = plan;
@@ -32,7 +36,7 @@ export class LinkedComponent {
     this.links = new HostLinks(plan);
     const codecs = new MemoryCodecs(new Layouts(plan.types), plan.resources);
     this.boundImports = plan.coreFunctions.map((core) =>
-      core.kind === 'lower' ? compileImport(core.function, codecs, this.links) : undefined,
+      core.kind === 'lower' ? compileImport(core.function, codecs, this.links, onlyGeneric) : undefined,
     );
     for (const [interfaceName, functions] of plan.exports) {
       this.#exports.set(

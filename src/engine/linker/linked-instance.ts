@@ -1,9 +1,9 @@
 import { ShimError } from '../../error.ts';
 import { CoreLinker } from './core-linker.ts';
+import { waitsWhileStarting } from './import-call.ts';
 import type { ImportObject, InstanceState } from './instance-state.ts';
 import type { BoundExport } from './lift-export.ts';
 import type { LinkedComponent } from './linked-component.ts';
-import { waitsWhileStarting } from './lower-import.ts';
 import type { Image } from './memory-image.ts';
 import { memoryExport, pagesExport, stateExportPattern } from './rewrite-module.ts';
 

@@ -1,38 +1,46 @@
-import { ShimError } from '../../error.ts';
 import type { CanonContext } from './canon-context.ts';
 import { FlatCodecs, type FlatValue, type LiftFlat, zeroes } from './flat-codec.ts';
 import type { HandleEntry } from './handle-table.ts';
 import type { HostLinks } from './host-links.ts';
+import {
+  type BoundImport,
+  type CoreCallable,
+  type LowerResult,
+  payloadOf,
+  waitsWhileStarting,
+} from './import-call.ts';
+import type { InstanceState } from './instance-state.ts';
 import type { FlatType } from './layout.ts';
 import { type MemoryCodec, type MemoryCodecs, storeDiscriminant } from './memory-codec.ts';
 import type { ImportedFunction } from './plan.ts';
+import { compileShaped } from './shaped-import.ts';
 import type { FunctionType } from './value-type.ts';
-
-/** A host function as core code calls it. */
-export type CoreCallable = (...flat: FlatValue[]) => unknown;
-
-/** Makes the core callable of one instance. */
-export type BoundImport = (cx: CanonContext) => CoreCallable;
-
-type LowerResult = (cx: CanonContext, flat: readonly FlatValue[], value: unknown) => FlatValue | undefined;
 
 /**
  * Compiles a host function into what core code calls (canonical ABI, `canon lower`): parameters lifted, the host object
- * called, its result lowered. Whatever fails marks the instance dead and unwinds the guest.
+ * called, its result lowered. Whatever fails marks the instance dead and unwinds the guest. Common shapes of parameters
+ * are lifted by hand, all others, and with `onlyGeneric` everything, by the codecs of their types.
  */
 export function compileImport(
   imported: ImportedFunction,
   codecs: MemoryCodecs,
   links: HostLinks,
+  onlyGeneric = false,
 ): BoundImport {
-  const lift = compileParams(imported.type, codecs);
-  const { ok, err } = compileResult(imported.type, codecs);
-  const call = links.caller(imported);
+  const { ok, err, pointerPlace } = compileResult(imported.type, codecs);
   const label = `${imported.interfaceName}#${imported.name}`;
+  const callee = links.callee(imported);
+  const shaped = onlyGeneric ? undefined : compileShaped(imported, codecs, { callee, ok, err, label });
+  if (shaped !== undefined) return shaped;
+  const lift = compileParams(imported.type, codecs);
+  const call = (state: InstanceState, args: unknown[]): unknown => {
+    const [first, ...rest] = args;
+    return callee(state).apply(first, rest);
+  };
   const failed = (cx: CanonContext, flat: readonly FlatValue[], thrown: unknown): FlatValue | undefined => {
     if (err === undefined) throw thrown;
     cx.refresh();
-    return err(cx, flat, payloadOf(thrown));
+    return err(cx, flat[pointerPlace], payloadOf(thrown));
   };
   if (!imported.suspends) {
     return (cx) => {
@@ -50,7 +58,7 @@ export function compileImport(
             return failed(cx, flat, thrown);
           }
           cx.refresh();
-          return ok(cx, flat, value);
+          return ok(cx, flat[pointerPlace], value);
         } catch (thrown) {
           throw state.fail(thrown);
         }
@@ -74,7 +82,7 @@ export function compileImport(
           return failed(cx, flat, thrown);
         }
         cx.refresh();
-        return ok(cx, flat, value);
+        return ok(cx, flat[pointerPlace], value);
       } catch (thrown) {
         throw state.fail(thrown);
       } finally {
@@ -90,23 +98,6 @@ export function compileImport(
     };
     return new WebAssembly.Suspending(callable as (...args: never[]) => unknown) as unknown as CoreCallable;
   };
-}
-
-/** The guest's start-up code called a function that may wait, which needs an export call to suspend. */
-export function waitsWhileStarting(cause?: unknown): ShimError {
-  return new ShimError(
-    'unsupported',
-    'the guest calls a host function that may wait while it starts: let it do so when it is called',
-    { cause },
-  );
-}
-
-/** The payload of a `result`'s error: what was thrown, unless it is an Error, which ends the guest. */
-function payloadOf(thrown: unknown): unknown {
-  if (typeof thrown === 'object' && thrown !== null && Object.hasOwn(thrown, 'payload'))
-    return (thrown as { payload: unknown }).payload;
-  if (thrown instanceof Error) throw thrown;
-  return thrown;
 }
 
 function compileParams(
@@ -135,47 +126,52 @@ function compileParams(
 function compileResult(
   type: FunctionType,
   codecs: MemoryCodecs,
-): { readonly ok: LowerResult; readonly err: LowerResult | undefined } {
+): {
+  readonly ok: LowerResult;
+  readonly err: LowerResult | undefined;
+  /** Place of the result's pointer among the flat parameters. */
+  readonly pointerPlace: number;
+} {
   const { layouts } = codecs;
-  if (type.result === null) return { ok: () => undefined, err: undefined };
+  if (type.result === null) return { ok: () => undefined, err: undefined, pointerPlace: 0 };
   const resultType = layouts.type(type.result);
   const { params, result } = layouts.signature(type);
   const pointerPlace = params === undefined ? 1 : params.length;
   if (resultType.kind === 'result') {
-    if (result !== undefined) return { ok: () => 0, err: () => 1 };
+    if (result !== undefined) return { ok: () => 0, err: () => 1, pointerPlace };
     const { size, align, payloadOffset } = layouts.variant([resultType.ok, resultType.err]);
     const lower = (index: 0 | 1, part: number | null): LowerResult => {
       const payload: MemoryCodec | undefined = part === null ? undefined : codecs.of(part);
-      return (cx, flat, value) => {
-        const pointer = (flat[pointerPlace] as number) >>> 0;
+      return (cx, given, value) => {
+        const pointer = (given as number) >>> 0;
         cx.check(pointer, size, align);
         storeDiscriminant(cx, pointer, 1, index);
         payload?.store(cx, pointer + payloadOffset, value);
         return undefined;
       };
     };
-    return { ok: lower(0, resultType.ok), err: lower(1, resultType.err) };
+    return { ok: lower(0, resultType.ok), err: lower(1, resultType.err), pointerPlace };
   }
-  return { ok: compileValue(type.result, result, pointerPlace, codecs), err: undefined };
+  return { ok: compileValue(type.result, result, codecs), err: undefined, pointerPlace };
 }
 
 function compileValue(
   type: number,
   flatResult: readonly FlatType[] | undefined,
-  pointerPlace: number,
   codecs: MemoryCodecs,
 ): LowerResult {
   if (flatResult !== undefined) {
     const { lower } = new FlatCodecs(codecs, flatResult).of(type, 0);
-    return (cx, _flat, value) => {
-      const out = zeroes(flatResult);
+    // One flat value at most, and lowering it calls nobody: all calls can share its place.
+    const out = zeroes(flatResult);
+    return (cx, _pointer, value) => {
       lower(cx, value, out);
       return out[0];
     };
   }
   const { size, align, store } = codecs.of(type);
-  return (cx, flat, value) => {
-    const pointer = (flat[pointerPlace] as number) >>> 0;
+  return (cx, given, value) => {
+    const pointer = (given as number) >>> 0;
     cx.check(pointer, size, align);
     store(cx, pointer, value);
     return undefined;

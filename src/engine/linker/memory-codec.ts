@@ -58,6 +58,11 @@ export class MemoryCodecs {
     return resourceCodec(kind, resource, plan);
   }
 
+  /** Whether a resource is the host's: its handles stand for host objects. */
+  isHosts(resource: number): boolean {
+    return this.#resources[resource]?.kind === 'imported';
+  }
+
   /** A record or tuple in a row: parameters that are passed through memory. */
   sequence(parts: readonly number[]): MemoryCodec {
     const { size, align, offsets } = this.layouts.sequence(parts);

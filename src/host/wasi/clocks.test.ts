@@ -67,7 +67,7 @@ describe('monotonic-clock', () => {
       .subscribeDuration(10n ** 18n)
       .block();
     scope.end(new Error('over'));
-    await assert.rejects(waiting, /over/);
+    await assert.rejects(async () => waiting, /over/);
     assert.equal(scope.pendingWaits, 0);
   });
 

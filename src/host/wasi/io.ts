@@ -1,8 +1,9 @@
 import type { InstanceScope, ScopeSource } from '../scope.ts';
 
 /**
- * wasi:io 0.2 (error, poll, streams) for jco's `js` bindings under JSPI: resource methods may return promises, results
- * are returned as values and errors thrown as plain WIT payloads. An `Error` thrown from here traps the guest.
+ * wasi:io 0.2 (error, poll, streams) for jco's `js` bindings under JSPI: resource methods return a promise when they
+ * have to wait, results are returned as values and errors thrown as plain WIT payloads. An `Error` thrown from here
+ * traps the guest.
  */
 
 /** Bytes one read may return and one write may take, whatever the guest asks for. */
@@ -107,10 +108,8 @@ export class Pollable {
     return this.#readiness.isReady();
   }
 
-  async block(): Promise<void> {
-    while (!this.#readiness.isReady()) {
-      await this.#scope.wait((resolve) => this.#readiness.subscribe(resolve));
-    }
+  block(): void | Promise<void> {
+    if (!this.#readiness.isReady()) return untilReady(this.#scope, this.#readiness);
   }
 
   subscribe(callback: () => void): () => void {
@@ -123,21 +122,36 @@ export class Pollable {
 }
 
 /** wasi:io/poll `poll`: waits until at least one is ready, returns the indexes of those that are. Traps on an empty list. */
-export async function poll(scope: InstanceScope, pollables: readonly Pollable[]): Promise<Uint32Array> {
+export function poll(
+  scope: InstanceScope,
+  pollables: readonly Pollable[],
+): Uint32Array | Promise<Uint32Array> {
   if (pollables.length === 0) throw new Error('wasi:io/poll#poll was called with an empty list');
+  const ready = indexesOfReady(pollables);
+  return ready.length > 0 ? Uint32Array.from(ready) : untilOneIsReady(scope, pollables);
+}
+
+async function untilOneIsReady(scope: InstanceScope, pollables: readonly Pollable[]): Promise<Uint32Array> {
   for (;;) {
-    const ready: number[] = [];
-    pollables.forEach((pollable, index) => {
-      if (pollable.ready()) ready.push(index);
-    });
-    if (ready.length > 0) return Uint32Array.from(ready);
     await scope.wait((resolve) => {
       const cancels = pollables.map((pollable) => pollable.subscribe(resolve));
       return () => {
         for (const cancel of cancels) cancel();
       };
     });
+    const ready = indexesOfReady(pollables);
+    if (ready.length > 0) return Uint32Array.from(ready);
   }
+}
+
+function indexesOfReady(pollables: readonly Pollable[]): number[] {
+  const ready: number[] = [];
+  for (let index = 0; index < pollables.length; index++) if (pollables[index]?.ready()) ready.push(index);
+  return ready;
+}
+
+async function untilReady(scope: InstanceScope, readiness: Readiness): Promise<void> {
+  while (!readiness.isReady()) await scope.wait((resolve) => readiness.subscribe(resolve));
 }
 
 function clampLength(length: bigint): number {
@@ -166,12 +180,16 @@ export class InputStream {
     return bytes ?? new Uint8Array(0);
   }
 
-  async blockingRead(length: bigint): Promise<Uint8Array> {
-    if (length === 0n) return this.read(length);
+  blockingRead(length: bigint): Uint8Array | Promise<Uint8Array> {
+    const bytes = this.read(length);
+    return bytes.length > 0 || length === 0n ? bytes : this.#readWhenReady(length);
+  }
+
+  async #readWhenReady(length: bigint): Promise<Uint8Array> {
     for (;;) {
+      await untilReady(this.#scope, this.#source.readiness);
       const bytes = this.read(length);
       if (bytes.length > 0) return bytes;
-      await this.#untilReady();
     }
   }
 
@@ -185,11 +203,6 @@ export class InputStream {
 
   subscribe(): Pollable {
     return new Pollable(this.#scope, this.#source.readiness);
-  }
-
-  async #untilReady(): Promise<void> {
-    const { readiness } = this.#source;
-    while (!readiness.isReady()) await this.#scope.wait((resolve) => readiness.subscribe(resolve));
   }
 
   [Symbol.dispose](): void {
@@ -224,15 +237,21 @@ export class OutputStream {
     }
   }
 
-  async blockingWriteAndFlush(bytes: Uint8Array): Promise<void> {
+  blockingWriteAndFlush(bytes: Uint8Array): void | Promise<void> {
+    if (bytes.length > this.#capacity()) return this.#writeInParts(bytes);
+    this.write(bytes);
+    return this.blockingFlush();
+  }
+
+  async #writeInParts(bytes: Uint8Array): Promise<void> {
     let offset = 0;
     while (offset < bytes.length) {
       const room = Math.min(this.#capacity(), bytes.length - offset);
       if (room === 0) {
-        await this.#untilReady();
+        await untilReady(this.#scope, this.#sink.readiness);
         continue;
       }
-      this.write(offset === 0 && room === bytes.length ? bytes : bytes.subarray(offset, offset + room));
+      this.write(bytes.subarray(offset, offset + room));
       offset += room;
     }
     await this.blockingFlush();
@@ -243,8 +262,12 @@ export class OutputStream {
     this.#sink.flush();
   }
 
-  async blockingFlush(): Promise<void> {
+  blockingFlush(): void | Promise<void> {
     this.flush();
+    if (!this.#sink.isFlushed()) return this.#untilFlushed();
+  }
+
+  async #untilFlushed(): Promise<void> {
     while (!this.#sink.isFlushed()) {
       await this.#scope.wait((resolve) => this.#sink.readiness.subscribe(resolve));
       this.#capacity();
@@ -278,7 +301,7 @@ export class OutputStream {
 
   async blockingSplice(source: InputStream, length: bigint): Promise<bigint> {
     if (length === 0n) return 0n;
-    while (this.checkWrite() === 0n) await this.#untilReady();
+    while (this.checkWrite() === 0n) await untilReady(this.#scope, this.#sink.readiness);
     const room = this.checkWrite();
     const bytes = await source.blockingRead(length < room ? length : room);
     await this.blockingWriteAndFlush(bytes);
@@ -294,11 +317,6 @@ export class OutputStream {
     }
     if (capacity === 'closed') throw closed;
     return capacity;
-  }
-
-  async #untilReady(): Promise<void> {
-    const { readiness } = this.#sink;
-    while (!readiness.isReady()) await this.#scope.wait((resolve) => readiness.subscribe(resolve));
   }
 
   [Symbol.dispose](): void {
