@@ -1,4 +1,4 @@
-import { isBuilt, type SampleApp } from '../test/support/apps.ts';
+import type { SampleApp } from '../test/support/apps.ts';
 import { httpGet } from '../test/support/http-get.ts';
 import { httpImage } from '../test/support/images.ts';
 import { Pod } from '../test/support/pod.ts';
@@ -14,20 +14,17 @@ export type Subject = 'runc' | SampleApp;
 /** The private containerd, registry and images of a benchmark run. */
 export class BenchNode {
   readonly spin: SpinNode;
-  readonly apps: readonly SampleApp[];
   readonly #signal: AbortSignal;
 
-  private constructor(spin: SpinNode, apps: readonly SampleApp[], signal: AbortSignal) {
+  private constructor(spin: SpinNode, signal: AbortSignal) {
     this.spin = spin;
-    this.apps = apps;
     this.#signal = signal;
   }
 
-  static async start(signal: AbortSignal): Promise<BenchNode> {
-    const apps = (['hello', 'rust-http', 'js-api'] as const).filter(isBuilt);
+  static async start(signal: AbortSignal, apps: readonly SampleApp[]): Promise<BenchNode> {
     const spin = await SpinNode.start(apps);
     await spin.import(await httpImage(), httpName);
-    return new BenchNode(spin, apps, signal);
+    return new BenchNode(spin, signal);
   }
 
   /** Starts a pod of its own address and waits for its first 200. Throws when the benchmark is to end. */
@@ -39,9 +36,14 @@ export class BenchNode {
   }
 
   /** Starts a pod in the node's network that listens on a loopback port. */
-  async podOnLoopback(subject: Subject, name: string, port: number): Promise<Pod> {
+  async podOnLoopback(
+    subject: Subject,
+    name: string,
+    port: number,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<Pod> {
     this.#signal.throwIfAborted();
-    const envs = { PORT: String(port), SPIN_HTTP_LISTEN_ADDR: `127.0.0.1:${port}` };
+    const envs = { PORT: String(port), SPIN_HTTP_LISTEN_ADDR: `127.0.0.1:${port}`, ...environment };
     const pod = await Pod.run(this.spin.containerd, {
       name,
       ...this.#whatToRun(subject),

@@ -4,7 +4,7 @@ import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os'
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Shim } from '../test/support/shim.ts';
-import { loadTool } from './throughput.ts';
+import { loadTool } from './load.ts';
 
 const run = promisify(execFile);
 
@@ -27,8 +27,14 @@ export async function readConditions(shim: Shim): Promise<Conditions> {
     node: process.version,
     containerd: await firstLine('containerd', ['--version']),
     runc: await firstLine('runc', ['--version']),
+    jco: versionOf('@bytecodealliance/jco'),
     load: await loadTool(),
   };
+}
+
+function versionOf(name: string): string {
+  const file = join(import.meta.dirname, '..', 'node_modules', name, 'package.json');
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 async function firstLine(command: string, args: readonly string[]): Promise<string> {

@@ -2,8 +2,9 @@ import { type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BenchNode } from './bench-node.ts';
-import { type Measurement, Rounds, timed } from './statistics.ts';
+import type { Bench } from './bench.ts';
+import type { PartResult } from './results.ts';
+import { Rounds, timed } from './statistics.ts';
 
 const roundCount = 40;
 
@@ -14,7 +15,8 @@ async function run(program: string, args: readonly string[], options: SpawnOptio
 }
 
 /** `containerd-shim-spin-v2 start` while the host lives, as containerd runs it, next to a program that does nothing. */
-export async function measureLauncher(node: BenchNode): Promise<Measurement[]> {
+export async function measureLauncher(bench: Bench): Promise<PartResult> {
+  const node = await bench.node();
   const { containerd, shim } = node.spin;
   const pod = await node.podAnswering('hello', 'keeps-the-host');
   const bundle = join(containerd.folder, 'bench-bundle');
@@ -22,18 +24,13 @@ export async function measureLauncher(node: BenchNode): Promise<Measurement[]> {
   const program = join(shim.containerd.shimDir ?? '', 'containerd-shim-spin-v2');
   const flags = ['-namespace', 'k8s.io', '-address', containerd.address, '-id', 'bench', 'start'];
   const env = { ...shim.containerd.env, SPINSHIM_RUN_DIR: containerd.runDir };
-  const rounds = new Rounds('ms');
-  for (let round = 0; round < roundCount; round++) {
-    node.throwIfEnded();
-    rounds.add(
-      'launcher `start` with a live host',
-      await timed(() => run(program, flags, { cwd: bundle, env })),
-    );
-    rounds.add(
-      '`/bin/true`, the floor of the line above',
-      await timed(() => run('/bin/true', [], { cwd: bundle })),
-    );
-  }
+  const rounds = new Rounds();
+  await bench.rounds(roundCount, async () => {
+    const start = await timed(() => run(program, flags, { cwd: bundle, env }));
+    rounds.add('a program run to its end', 'launcher `start` with a live host', 'ms', start);
+    const nothing = await timed(() => run('/bin/true', [], { cwd: bundle }));
+    rounds.add('a program run to its end', '`/bin/true`, the floor of it', 'ms', nothing);
+  });
   await pod.remove();
-  return rounds.summary();
+  return { measurements: rounds.summary(), failures: [] };
 }

@@ -1,8 +1,9 @@
 /**
  * A small HTTP load generator, for machines without wrk: `load-generator.ts PORT PATH CONNECTIONS MILLISECONDS` keeps
- * that many connections busy with one request each at a time and prints `{"requests", "seconds", "p99Ms"}`.
+ * that many connections busy with one request each at a time and prints `{"requests", "seconds", "p50Ms", "p99Ms"}`.
  */
 import { connect } from 'node:net';
+import { quantile } from './statistics.ts';
 
 const [port, path = '/', connections, milliseconds] = process.argv.slice(2);
 const head = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: bench\r\n\r\n`);
@@ -51,7 +52,6 @@ function busyConnection(): Promise<void> {
 }
 
 await Promise.all(Array.from({ length: Number(connections) }, busyConnection));
-latencies.sort((a, b) => a - b);
-const p99Ms = latencies[Math.floor(latencies.length * 0.99)] ?? 0;
+const [p50Ms, p99Ms] = [quantile(latencies, 0.5), quantile(latencies, 0.99)];
 const seconds = (performance.now() - begun) / 1000;
-process.stdout.write(`${JSON.stringify({ requests: latencies.length, seconds, p99Ms })}\n`);
+process.stdout.write(`${JSON.stringify({ requests: latencies.length, seconds, p50Ms, p99Ms })}\n`);

@@ -1,17 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { commandOf } from '../test/support/machine-state.ts';
 import { waitFor } from '../test/support/wait.ts';
+import type { Bench } from './bench.ts';
 import type { BenchNode, Subject } from './bench-node.ts';
-import { type Measurement, summarize } from './statistics.ts';
+import { label } from './pod-start.ts';
+import { pssMiB } from './process-usage.ts';
+import type { PartResult } from './results.ts';
+import { Rounds } from './statistics.ts';
 
 /** Pods whose memory is averaged. */
 const podCount = 10;
-
-/** Proportional set size of a process in MiB: shared pages are split among those who share them. */
-function pssMiB(pid: number): number {
-  const kibibytes = /^Pss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1];
-  return Number(kibibytes) / 1024;
-}
 
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
@@ -31,8 +28,9 @@ async function poolFull(node: BenchNode, engines: number): Promise<void> {
 }
 
 /** Proportional memory of the parts, with ten pods that have answered one request each; and what each pod adds. */
-export async function measureMemory(node: BenchNode): Promise<Measurement[]> {
-  const results: Measurement[] = [];
+export async function measureMemory(bench: Bench): Promise<PartResult> {
+  const node = await bench.node();
+  const rounds = new Rounds();
   const { containerd } = node.spin;
   for (const subject of ['runc', 'hello'] as const satisfies readonly Subject[]) {
     const first = await node.podAnswering(subject, `memory-${subject}`);
@@ -41,22 +39,21 @@ export async function measureMemory(node: BenchNode): Promise<Measurement[]> {
     for (let index = 0; index < podCount; index++)
       await node.podAnswering(subject, `memory-${subject}-${index}`);
     if (subject !== 'runc') await poolFull(node, podCount + 1);
-    const added = (shimMemory(node) - before) / podCount;
-    const what = subject === 'runc' ? 'pod of the C server under runc' : `pod of ${subject}`;
-    results.push(summarize(`memory that one more ${what} takes (PSS)`, 'MiB', [added]));
+    rounds.add(
+      'memory that one more pod takes (PSS)',
+      label(subject),
+      'MiB',
+      (shimMemory(node) - before) / podCount,
+    );
     if (subject !== 'runc') {
-      const engine = await first.pid();
       const others = containerd.processes().map((pid) => ({ pid, command: commandOf(String(pid)) }));
       const sandboxes = others.filter(({ command }) => / pause /.test(command)).map(({ pid }) => pssMiB(pid));
-      results.push(
-        summarize(`memory of the host, ${podCount + 1} pods (PSS)`, 'MiB', containerd.hostPids().map(pssMiB)),
-        summarize(`memory of an engine with ${subject} (PSS)`, 'MiB', [pssMiB(engine)]),
-        summarize('memory of a sandbox, two processes of the launcher (PSS)', 'MiB', [
-          sum(sandboxes) / (podCount + 1),
-        ]),
-      );
+      const parts = `of it, with ${podCount + 1} pods`;
+      rounds.add(parts, 'the host', 'MiB', sum(containerd.hostPids().map(pssMiB)));
+      rounds.add(parts, `an engine with ${subject}`, 'MiB', pssMiB(await first.pid()));
+      rounds.add(parts, 'a sandbox, two processes of the launcher', 'MiB', sum(sandboxes) / (podCount + 1));
     }
     await node.spin.removePods();
   }
-  return results;
+  return { measurements: rounds.summary(), failures: [] };
 }

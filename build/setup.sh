@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks what this machine has, for building (`setup.sh build`) or for tests as well (`setup.sh all`), and installs the
-# Debian packages that are missing. Services that a package brings are not started, and nothing that runs on the machine
+# Checks what this machine has, for building (`setup.sh build`), for tests as well (`setup.sh all`) or for the benchmarks
+# besides (`setup.sh bench`), and installs the Debian packages that are missing. Services that a package brings are not started, and nothing that runs on the machine
 # already is touched.
 set -eu
 
@@ -37,6 +37,10 @@ if [ "${1:-all}" = all ]; then
   need /usr/lib/cni/ptp containernetworking-plugins
   need docker-registry docker-registry
   need ip iproute2
+fi
+if [ "${1:-all}" = bench ]; then
+  need wrk wrk
+  need taskset util-linux
 fi
 [ -n "$missing" ] || exit 0
 

@@ -26,7 +26,7 @@ const groups =
   patterns.length > 0
     ? [{ files: filesOf(...patterns), concurrency: 1 }]
     : [
-        { files: filesOf('src/**/*.test.ts'), concurrency: 2 },
+        { files: filesOf('src/**/*.test.ts', 'bench/**/*.test.ts'), concurrency: 2 },
         { files: filesOf('test/**/*.test.ts'), concurrency: 1 },
       ];
 

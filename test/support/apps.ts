@@ -7,7 +7,7 @@ import { type Shim, spinshim } from './shim.ts';
 const fixtures = join(import.meta.dirname, '..', '..', 'fixtures');
 
 /** The sample apps that an HTTP test can run. */
-export type SampleApp = 'hello' | 'rust-http' | 'js-api';
+export type SampleApp = 'hello' | 'rust-http' | 'js-api' | 'bench-guest';
 
 /** Folder of a sample app with its built components. */
 export function appFolder(app: SampleApp): string {

@@ -1,0 +1,3 @@
+/** What the benchmarks call of the engine's front; bundled beside the shipped parts by `loadEngineFront`. */
+export { EngineProcess } from '../src/engine/engine-process.ts';
+export { prepare } from '../src/engine/prepare.ts';

@@ -1,0 +1,218 @@
+import type { Conditions } from './conditions.ts';
+import { type PartName, type PartRecord, partNames, type Results } from './results.ts';
+import type { Measurement } from './statistics.ts';
+
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
+
+/** A number with three digits that mean something. */
+export function figure(value: number): string {
+  const size = Math.abs(value);
+  if (size >= 100) return grouped.format(value);
+  return value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3);
+}
+
+function cell(measurement: Measurement | undefined): string {
+  if (measurement === undefined) return '–';
+  const { median, min, max, rounds } = measurement;
+  return rounds === 1 ? figure(median) : `${figure(median)} (${figure(min)} … ${figure(max)})`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const text = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const align = head.map((_, index) => (index === 0 ? '---' : '---:'));
+  return [text(head), text(align), ...rows.map(text)].join('\n');
+}
+
+/** A part's medians with their least and greatest rounds, the fewer of quantities and subjects across. */
+export function partTable(name: PartName, record: PartRecord | undefined): string {
+  if (record === undefined) return `Not in this results file: \`make bench PART=${name}\`.`;
+  const { measurements, failures } = record;
+  const quantities = [...new Map(measurements.map((each) => [each.quantity, each.unit]))];
+  const subjects = [...new Set(measurements.map(({ subject }) => subject))];
+  const find = (quantity: string, subject: string): Measurement | undefined =>
+    measurements.find((each) => each.quantity === quantity && each.subject === subject);
+  const named = quantities.map(([quantity, unit]) => ({ quantity, title: `${quantity}, ${unit}` }));
+  const rounds = Math.max(0, ...measurements.map((each) => each.rounds));
+  const body =
+    quantities.length > subjects.length
+      ? table(
+          ['', ...subjects],
+          named.map(({ quantity, title }) => [
+            title,
+            ...subjects.map((subject) => cell(find(quantity, subject))),
+          ]),
+        )
+      : table(
+          ['', ...named.map(({ title }) => title)],
+          subjects.map((subject) => [subject, ...named.map(({ quantity }) => cell(find(quantity, subject)))]),
+        );
+  const failed = failures.map(
+    ({ subject, reason }) => `Not measured: ${subject}: ${reason.replaceAll('\n', ' ')}.`,
+  );
+  return [
+    body,
+    '',
+    `Median (least … greatest) of up to ${rounds} rounds.`,
+    ...failed.flatMap((text) => ['', text]),
+  ].join('\n');
+}
+
+/** What each part depends on, those of one run together. */
+export function conditionLines(results: Results): string {
+  const runs = Map.groupBy(
+    partNames.filter((name) => results[name] !== undefined),
+    (name) => JSON.stringify(results[name]?.conditions),
+  );
+  return [...runs]
+    .map(([text, names]) => {
+      const { date, ...rest } = JSON.parse(text) as Conditions;
+      const facts = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
+      return `- ${date}, ${names.join(', ')}: ${facts.join('; ')}`;
+    })
+    .join('\n');
+}
+
+type Target = {
+  readonly what: string;
+  readonly aim: string;
+  /** What was measured and whether it is enough; undefined when the results have not all that it needs. */
+  readonly of: (
+    median: (part: PartName, quantity: string, subject: string) => number,
+  ) => [text: string, holds: boolean];
+};
+
+const times = (value: number): string => `${figure(value)} ×`;
+const neighbours = "neighbours' p99, 200 requests/s";
+
+/** What the project wants to reach on one core of a small machine, ratios within one run. */
+const targets: readonly Target[] = [
+  {
+    what: 'small guest: requests per second, of bare node:http',
+    aim: '≥ 0.30 ×',
+    of: (median) => {
+      const rate = (subject: string): number => median('throughput', 'requests per second', subject);
+      const ratio = rate('hello') / rate('bare node:http');
+      return [times(ratio), ratio >= 0.3];
+    },
+  },
+  {
+    what: 'small guest: requests per second, of `jco serve` (one instance for all requests)',
+    aim: '≥ 12 ×',
+    of: (median) => {
+      const rate = (subject: string): number => median('throughput', 'requests per second', subject);
+      const ratio = rate('hello') / rate('jco serve: hello');
+      return [times(ratio), ratio >= 12];
+    },
+  },
+  {
+    what: 'small guest: p99, of bare node:http',
+    aim: '≤ 4 ×',
+    of: (median) => {
+      const p99 = (subject: string): number => median('throughput', 'p99 at that load', subject);
+      const ratio = p99('hello') / p99('bare node:http');
+      return [times(ratio), ratio <= 4];
+    },
+  },
+  {
+    what: 'small guest: CPU per request beyond bare node:http (restoring, host calls and guest together)',
+    aim: '≤ 50 µs',
+    of: (median) => {
+      const cpu = (subject: string): number => median('throughput', 'CPU per request', subject);
+      const more = cpu('hello') - cpu('bare node:http');
+      return [`${figure(more)} µs`, more <= 50];
+    },
+  },
+  {
+    what: 'JavaScript guest: requests per second',
+    aim: '≥ 1,300',
+    of: (median) => {
+      const rate = median('throughput', 'requests per second', 'js-api');
+      return [figure(rate), rate >= 1300];
+    },
+  },
+  ...(
+    [
+      ['from a warm engine to the first 200', 'hello', 15],
+      ['from a warm engine to the first 200', 'js-api', 60],
+      ['from no process to the first 200, app in the cache', 'js-api', 120],
+      ['first preparation, in a process of its own', 'js-api', 1300],
+    ] as const
+  ).map(
+    ([quantity, subject, most]): Target => ({
+      what: `${quantity}: ${subject}`,
+      aim: `≤ ${figure(most)} ms`,
+      of: (median) => {
+        const value = median('cold-start', quantity, subject);
+        return [`${figure(value)} ms`, value <= most];
+      },
+    }),
+  ),
+  ...(['64 MiB up to the server', '64 MiB down from the server'] as const).map(
+    (quantity): Target => ({
+      what: quantity,
+      aim: '≥ 600 MB/s',
+      of: (median) => {
+        const rate = median('bodies', quantity, 'bench-guest');
+        const floor = median('bodies', quantity, 'bare node:http');
+        return [`${figure(rate)} MB/s (bare node:http: ${figure(floor)})`, rate >= 600];
+      },
+    }),
+  ),
+  {
+    what: 'a runaway guest is ended after its deadline by',
+    aim: '≤ 50 ms',
+    of: (median) => {
+      const late = median(
+        'runaway',
+        'a runaway guest is ended after its deadline by',
+        'rust-http, deadline 500 ms',
+      );
+      return [`${figure(late)} ms`, late <= 50];
+    },
+  },
+  {
+    what: "neighbours' p99 with a runaway guest, of that without",
+    aim: '< 2 ×',
+    of: (median) => {
+      const ratio =
+        median('runaway', neighbours, 'with one') / median('runaway', neighbours, 'without a runaway');
+      return [times(ratio), ratio < 2];
+    },
+  },
+  {
+    what: 'memory added by a request, in 1,000,000 requests',
+    // Nothing that is lost takes less than a pointer.
+    aim: '< 8 bytes',
+    of: (median) => {
+      const slope = median('soak', soakSlope, 'hello');
+      const requests = median('soak', 'requests answered', 'hello');
+      return [`${figure(slope)} bytes in ${figure(requests)} requests`, slope < 8 && requests >= 1e6];
+    },
+  },
+];
+
+/** Name of the slope that the long run gives. */
+export const soakSlope = 'memory (PSS) added by one request';
+
+class NotMeasured extends Error {}
+
+/** The targets with what these results say of them. */
+export function targetTable(results: Results): string {
+  const median = (part: PartName, quantity: string, subject: string): number => {
+    const found = results[part]?.measurements.find(
+      (each) => each.quantity === quantity && each.subject === subject,
+    );
+    if (found === undefined) throw new NotMeasured();
+    return found.median;
+  };
+  const rows = targets.map(({ what, aim, of }) => {
+    try {
+      const [text, holds] = of(median);
+      return [what, aim, text, holds ? 'yes' : '**no**'];
+    } catch (error) {
+      if (!(error instanceof NotMeasured)) throw error;
+      return [what, aim, 'not measured', '–'];
+    }
+  });
+  return table(['target', 'aim', 'measured', 'holds'], rows);
+}
