@@ -17,11 +17,11 @@ FIXTURE_PACKAGES := fixtures/node_modules/.package-lock.json
 BUNDLE := dist/.bundled
 BUNDLE_INPUTS := $(shell find src proto -name '*.test.ts' -o -type f -print) bin/spinshim build/bundle.ts package.json LICENSE
 
-.PHONY: help setup machine toolchain build launcher samples test demo check bench conformance install uninstall clean
+.PHONY: help setup machine toolchain build launcher samples test demo check bench conformance endurance node-vm install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: machine $(PACKAGES) ## check the machine, install what is missing (root, on Debian), npm packages
 
@@ -73,11 +73,21 @@ bench: setup build samples ## the benchmarks, eight minutes; root
 	@build/setup.sh bench
 	@$(NODE) bench/run.ts $(PART:%=--part %) $(if $(OUTPUT),--output '$(OUTPUT)') $(BENCH_FLAGS)
 
-conformance: setup build samples ## our CRI tests, then every containerd line from 1.6 to 2.4 (built with Go where it is present)
+conformance: setup build samples ## our CRI tests, crictl, nerdctl, cri-tools' suite, containerd from 1.6 to 2.4 (built with Go where it is present)
+	@build/setup.sh conformance
 	@$(NODE) build/test.ts 'test/cri*.test.ts'
 	@$(NODE) test/lines/build.ts
+	@$(NODE) test/lines/clients.ts
 	@$(NODE) test/lines/run.ts
-	@$(NODE) test/lines/critest.ts
+	@$(NODE) test/lines/critest.ts --workload apps
+	@$(NODE) test/lines/critest.ts --workload linux
+
+endurance: setup build samples ## 1,200 pods come and go, and nothing may be left; root
+	@$(NODE) test/endurance.ts
+
+node-vm: setup build samples ## end-to-end tests on a Debian node under QEMU with systemd and cgroup version 2
+	@build/setup.sh vm
+	@$(NODE) test/node-vm/run.ts $(TESTS)
 
 install: build ## install below PREFIX (/usr/local)
 	@$(NODE) build/install.ts install '$(DESTDIR)$(PREFIX)'

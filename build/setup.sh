@@ -1,6 +1,7 @@
 #!/bin/sh
-# Checks what this machine has, for building (`setup.sh build`), for tests as well (`setup.sh all`) or for the benchmarks
-# besides (`setup.sh bench`), and installs the Debian packages that are missing. Services that a package brings are not started, and nothing that runs on the machine
+# Checks what this machine has, for building (`setup.sh build`), for tests as well (`setup.sh all`), and besides for the
+# benchmarks (`bench`), for tests in a virtual machine (`vm`) or for cri-tools' suite (`conformance`), and installs the
+# Debian packages that are missing. Services that a package brings are not started, and nothing that runs on the machine
 # already is touched.
 set -eu
 
@@ -31,7 +32,7 @@ need() { # command-or-file package…
   missing="$missing $*"
 }
 need "${CC:-cc}" gcc libc6-dev
-if [ "${1:-all}" = all ]; then
+if [ "${1:-all}" != build ]; then
   need containerd containerd
   need runc runc
   need /usr/lib/cni/ptp containernetworking-plugins
@@ -42,6 +43,12 @@ if [ "${1:-all}" = bench ]; then
   need wrk wrk
   need taskset util-linux
 fi
+if [ "${1:-all}" = vm ]; then
+  need qemu-system-x86_64 qemu-system-x86
+  need mmdebstrap mmdebstrap
+  need mke2fs e2fsprogs
+fi
+[ "${1:-all}" != conformance ] || need busybox busybox-static
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null ||

@@ -4,7 +4,7 @@ import { ProtoFile } from './proto-file.ts';
 
 /** A count; text for what a number cannot hold. */
 type Count = number | string;
-type Fields = { readonly [name: string]: Count | Fields };
+type Fields = { readonly [name: string]: Count | Fields | readonly (Count | Fields)[] };
 
 const typeNames = { 1: 'io.containerd.cgroups.v1.Metrics', 2: 'io.containerd.cgroups.v2.Metrics' } as const;
 const codecs = {
@@ -22,11 +22,11 @@ export function encodeMetrics(stats: CgroupStats): AnyMessage {
   return { type_url: typeNames[stats.version], value: codecs[stats.version].serialize(fields) };
 }
 
-function metricsV1({ pids, cpu, memory }: CgroupStats): Fields {
+function metricsV1({ pids, cpu, io, memory }: CgroupStats): Fields {
   return {
     pids: { current: pids.current, limit: pids.limit ?? 0 },
     cpu: {
-      usage: { total: cpu.usage, kernel: cpu.system, user: cpu.user },
+      usage: { total: cpu.usage, kernel: cpu.system, user: cpu.user, perCpu: cpu.perCpu },
       throttling: {
         periods: cpu.periods,
         throttledPeriods: cpu.throttledPeriods,
@@ -45,11 +45,18 @@ function metricsV1({ pids, cpu, memory }: CgroupStats): Fields {
         failcnt: memory.failures,
       },
     },
+    // There even without a device: nerdctl's `stats` counts on it.
+    blkio: {
+      ioServiceBytesRecursive: io.flatMap(({ major, minor, readBytes, writtenBytes }) => [
+        { op: 'Read', major, minor, value: readBytes },
+        { op: 'Write', major, minor, value: writtenBytes },
+      ]),
+    },
     memoryOomControl: { oomKill: memory.oomKills },
   };
 }
 
-function metricsV2({ pids, cpu, memory }: CgroupStats): Fields {
+function metricsV2({ pids, cpu, io, memory }: CgroupStats): Fields {
   const microseconds = (nanoseconds: number): number => Math.floor(nanoseconds / 1000);
   return {
     pids: { current: pids.current, limit: pids.limit ?? 0 },
@@ -71,6 +78,14 @@ function metricsV2({ pids, cpu, memory }: CgroupStats): Fields {
       usageLimit: memory.limit ?? unlimitedV2,
       swapUsage: memory.swapUsage,
       swapLimit: memory.swapLimit ?? unlimitedV2,
+    },
+    io: {
+      usage: io.map(({ major, minor, readBytes, writtenBytes }) => ({
+        major,
+        minor,
+        rbytes: readBytes,
+        wbytes: writtenBytes,
+      })),
     },
     memoryEvents: { max: memory.failures, oomKill: memory.oomKills },
   };

@@ -9,7 +9,11 @@ export type CgroupStats = {
     readonly periods: number;
     readonly throttledPeriods: number;
     readonly throttledTime: number;
+    /** Use of each CPU; version 2 does not tell. */
+    readonly perCpu: readonly number[];
   };
+  /** Traffic with each block device. */
+  readonly io: readonly DeviceIo[];
   readonly memory: {
     readonly usage: number;
     readonly limit: number | undefined;
@@ -24,6 +28,14 @@ export type CgroupStats = {
     readonly swapLimit: number | undefined;
     readonly oomKills: number;
   };
+};
+
+/** Bytes read from and written to one block device. */
+export type DeviceIo = {
+  readonly major: number;
+  readonly minor: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
 };
 
 /** Gives a cgroup file's text by controller and name, '' where there is none. */
@@ -47,7 +59,9 @@ export function readStatsV1(read: ReadCgroupFile): CgroupStats {
       periods: cpu.get('nr_periods') ?? 0,
       throttledPeriods: cpu.get('nr_throttled') ?? 0,
       throttledTime: cpu.get('throttled_time') ?? 0,
+      perCpu: read('cpuacct', 'cpuacct.usage_percpu').split(/\s+/).filter(Boolean).map(number),
     },
+    io: deviceIoV1(read('blkio', 'blkio.throttle.io_service_bytes_recursive')),
     memory: {
       usage: number(read('memory', 'memory.usage_in_bytes')),
       limit: limit(read('memory', 'memory.limit_in_bytes')),
@@ -81,7 +95,9 @@ export function readStatsV2(read: ReadCgroupFile): CgroupStats {
       periods: cpu.get('nr_periods') ?? 0,
       throttledPeriods: cpu.get('nr_throttled') ?? 0,
       throttledTime: microseconds('throttled_usec'),
+      perCpu: [],
     },
+    io: deviceIoV2(read('io', 'io.stat')),
     memory: {
       usage: number(read('memory', 'memory.current')),
       limit: limit(read('memory', 'memory.max')),
@@ -97,6 +113,39 @@ export function readStatsV2(read: ReadCgroupFile): CgroupStats {
       oomKills: events.get('oom_kill') ?? 0,
     },
   };
+}
+
+/** Lines of `major:minor Read bytes` and `… Write bytes`, among others. */
+function deviceIoV1(text: string): readonly DeviceIo[] {
+  const devices = new Map<string, { readBytes: number; writtenBytes: number }>();
+  for (const line of text.split('\n')) {
+    const [device = '', operation = '', value = ''] = line.split(' ');
+    if (!deviceNumber.test(device) || (operation !== 'Read' && operation !== 'Write')) continue;
+    const bytes = devices.get(device) ?? { readBytes: 0, writtenBytes: 0 };
+    bytes[operation === 'Read' ? 'readBytes' : 'writtenBytes'] += number(value);
+    devices.set(device, bytes);
+  }
+  return [...devices].map(([device, bytes]) => ({ ...numbersOf(device), ...bytes }));
+}
+
+/** Lines of `major:minor rbytes=… wbytes=…` and more. */
+function deviceIoV2(text: string): readonly DeviceIo[] {
+  const devices: DeviceIo[] = [];
+  for (const line of text.split('\n')) {
+    const [device = '', ...fields] = line.split(' ');
+    if (!deviceNumber.test(device)) continue;
+    const field = (name: string): number =>
+      number(fields.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1) ?? '');
+    devices.push({ ...numbersOf(device), readBytes: field('rbytes'), writtenBytes: field('wbytes') });
+  }
+  return devices;
+}
+
+const deviceNumber = /^\d+:\d+$/;
+
+function numbersOf(device: string): { readonly major: number; readonly minor: number } {
+  const [major = 0, minor = 0] = device.split(':').map(Number);
+  return { major, minor };
 }
 
 /** Lines of `name value`. */

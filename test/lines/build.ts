@@ -1,12 +1,13 @@
 /**
- * Builds containerd of every line in `containerd-lines.ts`, or of those named on the command line (`build.ts 1.7 2.3`),
- * from the Go module proxy into a cache outside the checkout. A line that is built is left alone. Needs Go; without it
- * nothing is built and that is said. Ends with 1 when a line cannot be built.
+ * Builds the clients of `client-tools.ts` and containerd of every line in `containerd-lines.ts`, or of those named on the
+ * command line (`build.ts 1.7 2.3`), from the Go module proxy into a cache outside the checkout. What is built is left
+ * alone. Needs Go; without it nothing is built and that is said. Ends with 1 when something cannot be built.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { setPriority } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
+import { type ClientTool, clientTools, findTool, toolPath } from './client-tools.ts';
 import { binFolder, type ContainerdLine, containerdLines, isBuilt, programs } from './containerd-lines.ts';
 
 /** Packages compiled at once. */
@@ -22,11 +23,36 @@ function goVersion(): string | undefined {
 }
 
 /** Folder of the module's sources in Go's module cache; read-only, which is enough to build from. */
-function downloadModule({ module, version }: ContainerdLine): string {
+function downloadModule({ module, version }: Pick<ContainerdLine, 'module' | 'version'>): string {
   const answer = execFileSync('go', ['mod', 'download', '-json', `${module}@${version}`], {
     encoding: 'utf8',
   });
   return (JSON.parse(answer) as { readonly Dir: string }).Dir;
+}
+
+/** Builds one tool beside its place and moves it there. */
+function buildTool(tool: ClientTool): void {
+  const target = dirname(toolPath(tool));
+  const draft = `${target}.${process.pid}`;
+  const output = join(draft, tool.name);
+  mkdirSync(draft, { recursive: true });
+  try {
+    const common = ['-p', String(parallelism), '-trimpath', '-ldflags', '-s -w', '-o', output];
+    const command = tool.kind === 'program' ? ['build', ...common] : ['test', '-c', ...common];
+    runGo([...command, tool.source], downloadModule(tool));
+    rmSync(target, { recursive: true, force: true });
+    renameSync(draft, target);
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+}
+
+function runGo(args: readonly string[], folder: string): void {
+  execFileSync('go', args, {
+    cwd: folder,
+    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly' },
+    stdio: 'inherit',
+  });
 }
 
 function build(line: ContainerdLine): void {
@@ -37,11 +63,7 @@ function build(line: ContainerdLine): void {
     const named = `-s -w -X ${line.module}/version.Version=${line.version}`;
     const packages = programs.map((name) => `./cmd/${name}`);
     const options = ['-p', String(parallelism), '-trimpath', '-tags', tags, '-ldflags', named];
-    execFileSync('go', ['build', ...options, '-o', `${draft}/`, ...packages], {
-      cwd: downloadModule(line),
-      env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly' },
-      stdio: 'inherit',
-    });
+    runGo(['build', ...options, '-o', `${draft}/`, ...packages], downloadModule(line));
     rmSync(target, { recursive: true, force: true });
     mkdirSync(dirname(target), { recursive: true });
     renameSync(draft, target);
@@ -59,26 +81,28 @@ if (unknown.length > 0) {
 const missing = containerdLines.filter(
   (line) => (wanted.length === 0 || wanted.includes(line.line)) && !isBuilt(line),
 );
-const go = missing.length === 0 ? 'not needed' : goVersion();
+const missingTools = clientTools.filter((tool) => wanted.length === 0 && findTool(tool.name) === undefined);
+const go = missing.length + missingTools.length === 0 ? 'not needed' : goVersion();
 setPriority(niceness);
 if (go === undefined) {
-  const names = missing.map(({ line }) => line).join(', ');
+  const names = [...missingTools.map(({ name }) => name), ...missing.map(({ line }) => `containerd ${line}`)];
   console.error(
-    `NOT BUILT: containerd ${names}. There is no "go" on the PATH; these lines will not be tested.`,
+    `NOT BUILT: ${names.join(', ')}. There is no "go" on the PATH; these will not be tested with.`,
   );
 } else {
-  for (const line of missing) {
-    console.error(`building containerd ${line.version} (${go}) into ${binFolder(line)}`);
+  const attempt = (name: string, make: () => void): void => {
+    console.error(`building ${name} (${go})`);
     try {
-      build(line);
+      make();
     } catch (error) {
       process.exitCode = 1;
-      console.error(
-        `NOT BUILT: containerd ${line.version}: ${error instanceof Error ? error.message : String(error)}`,
-      );
+      console.error(`NOT BUILT: ${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
-  }
+  };
+  for (const tool of missingTools) attempt(`${tool.name} ${tool.version}`, () => buildTool(tool));
+  for (const line of missing) attempt(`containerd ${line.version}`, () => build(line));
 }
+for (const tool of clientTools) console.log(`${tool.name}\t${findTool(tool.name) ?? 'not built'}`);
 for (const line of containerdLines) {
   console.log(`${line.line}\t${isBuilt(line) ? binFolder(line) : 'not built'}`);
 }

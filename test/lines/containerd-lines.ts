@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { testCache } from './client-tools.ts';
 
 /** One release line of containerd, at the patch release it is tested with. */
 export type ContainerdLine = {
@@ -25,9 +25,7 @@ export const programs = ['containerd', 'ctr', 'containerd-shim-runc-v2'] as cons
 
 /** `$XDG_CACHE_HOME/spinshim-test/containerd/VERSION/bin`: outside the checkout, kept over builds. */
 export function binFolder({ version }: ContainerdLine): string {
-  const { XDG_CACHE_HOME: given } = process.env;
-  const cache = given === undefined || given === '' ? join(homedir(), '.cache') : given;
-  return join(cache, 'spinshim-test', 'containerd', version, 'bin');
+  return join(testCache(), 'containerd', version, 'bin');
 }
 
 /** True when every program of the line is there; they appear together. */

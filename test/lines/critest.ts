@@ -1,7 +1,7 @@
 /**
  * Runs cri-tools' conformance suite through our handler: `critest.ts [--workload apps|linux] [--handler NAME]
- * [--focus REGEX] [--skip REGEX] [--line 2.3] [--shim FOLDER] [--output FILE] [--all]`. Needs `critest` and a static `busybox`, on the PATH or
- * named by CRITEST and BUSYBOX; without them nothing runs, and that is said. All images come from a private registry.
+ * [--focus REGEX] [--skip REGEX] [--line 2.3] [--shim FOLDER] [--output FILE] [--all]`. Needs `critest`, which
+ * `build.ts` builds, and a static `busybox`, on the PATH or named by CRITEST and BUSYBOX; without them nothing runs, and that is said. All images come from a private registry.
  * Prints one line per spec that failed (with `--all` per spec that ran) and the counts; ends with 1 when one failed.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -14,6 +14,7 @@ import { PrivateContainerd } from '../support/containerd.ts';
 import { containerdPaths } from '../support/containerd-config.ts';
 import { unmountUnder } from '../support/mounts.ts';
 import { PrivateRegistry } from '../support/registry.ts';
+import { findTool } from './client-tools.ts';
 import { binFolder, containerdLines } from './containerd-lines.ts';
 import { pushCritestImages } from './critest-images.ts';
 
@@ -63,7 +64,7 @@ if (workload !== 'apps' && workload !== 'linux')
   throw new Error(`--workload is "${workload}": apps or linux`);
 const focus = flags.focus ?? (workload === 'apps' ? appSpecs : '');
 
-const { CRITEST: critest = 'critest', BUSYBOX: busybox = 'busybox' } = process.env;
+const { CRITEST: critest = findTool('critest') ?? 'critest', BUSYBOX: busybox = 'busybox' } = process.env;
 
 /** Absolute path of a program, or undefined. */
 function find(program: string): string | undefined {

@@ -8,6 +8,7 @@ import {
   status as statusCodes,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { timeScale } from './wait.ts';
 
 const protoFile = join(import.meta.dirname, '..', '..', 'proto', 'cri.proto');
 
@@ -344,7 +345,7 @@ export class CriClient {
         method.responseDeserialize,
         request,
         metadata,
-        { deadline: Date.now() + deadlineMs },
+        { deadline: Date.now() + deadlineMs * timeScale },
         (error, answer) => {
           if (error !== null) reject(new CriError(name, error));
           else resolve(answer as Answer);

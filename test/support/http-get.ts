@@ -1,4 +1,5 @@
 import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
+import { timeScale } from './wait.ts';
 
 /** A whole HTTP answer. */
 export type HttpAnswer = {
@@ -24,7 +25,7 @@ export function httpRequest(
   return new Promise((resolve, reject) => {
     const outgoing = request(
       url,
-      { method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) },
+      { method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs * timeScale) },
       (incoming) => {
         const chunks: Buffer[] = [];
         incoming.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -1,0 +1,78 @@
+/**
+ * `make endurance`: makes and removes many pods, 200 with a Linux sidecar beside the app and 1,000 of an app alone unless
+ * the arguments say otherwise (`MIXED ALONE`), and ends with 1 unless processes, mounts, cgroups, FIFOs, network links and
+ * the host's descriptors are afterwards what they were before. Prints what a pod took and how the host's memory went.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { type Footprint, quietFootprint } from './support/footprint.ts';
+import { Pod } from './support/pod.ts';
+import { importMixedImages, mixedImages, startSidecar } from './support/sidecar.ts';
+import { SpinNode } from './support/spin-node.ts';
+import { waitFor } from './support/wait.ts';
+
+/** Pods that are there at once. */
+const atOnce = 4;
+
+const [mixedCount = 200, aloneCount = 1000] = process.argv.slice(2).map(Number);
+
+/** Makes a pod, has its app answer, and removes it; with a sidecar that is answered by the app on localhost. */
+async function onePod(node: SpinNode, name: string, kind: 'mixed' | 'alone'): Promise<void> {
+  const pod = await Pod.run(node.containerd, { name, image: mixedImages.app });
+  if (kind === 'mixed') {
+    const sidecar = await startSidecar(node.containerd, pod.id, 'sidecar', ['wait']);
+    const { exitCode, stdout } = await node.cri.execSync(sidecar, ['/bin/sidecar', 'fetch', '80', '/']);
+    assert.equal(exitCode, 0);
+    assert.match(stdout.toString(), /Hello from Spin!/);
+  } else assert.equal((await pod.request('/')).status, 200);
+  await pod.remove();
+}
+
+/** Runs `count` pods, a few at once; gives milliseconds per pod. */
+async function manyPods(node: SpinNode, count: number, kind: 'mixed' | 'alone'): Promise<number> {
+  let next = 0;
+  const start = performance.now();
+  const lane = async (): Promise<void> => {
+    while (next < count) await onePod(node, `${kind}-${next++}`, kind);
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  return (performance.now() - start) / count;
+}
+
+/** Memory that belongs to a process alone, MiB. */
+function privateMemory(pid: number): number {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  const kilobytes = [...rollup.matchAll(/^Private_\w+:\s+(\d+) kB/gm)].map(([, value]) => Number(value));
+  return kilobytes.reduce((sum, value) => sum + value, 0) / 1024;
+}
+
+/** Compares what there is with what there was; a process that ends just now gets time to. */
+async function assertSame(node: SpinNode, before: Footprint): Promise<void> {
+  await waitFor('the footprint of before', async () => {
+    assert.deepEqual(await quietFootprint(node.containerd, 1), before);
+    return true;
+  });
+}
+
+const node = await SpinNode.start([]);
+try {
+  await importMixedImages(node.containerd);
+  const resident = await Pod.run(node.containerd, { name: 'resident', image: mixedImages.app });
+  await onePod(node, 'first', 'mixed');
+  const before = await quietFootprint(node.containerd, 1);
+  for (const [kind, count] of [
+    ['mixed', mixedCount],
+    ['alone', aloneCount],
+  ] as const) {
+    const memory = privateMemory(node.hostPid());
+    const milliseconds = await manyPods(node, count, kind);
+    await assertSame(node, before);
+    const grown = privateMemory(node.hostPid()) - memory;
+    console.log(
+      `${count} pods (${kind}): ${milliseconds.toFixed(0)} ms each with ${atOnce} at once; nothing left; host ${grown >= 0 ? '+' : ''}${grown.toFixed(1)} MiB of ${memory.toFixed(1)}`,
+    );
+  }
+  await resident.remove();
+} finally {
+  await node.stop();
+}

@@ -1,0 +1,142 @@
+// Runs in the machine of `make node-vm` only: systemd is its init, and the one cgroup hierarchy is of version 2.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { cgroupRoots } from '../support/cgroups.ts';
+import type { ContainerInput } from '../support/cri.ts';
+import type { Pod } from '../support/pod.ts';
+import { SpinNode } from '../support/spin-node.ts';
+import { suiteTimeoutMs, waitFor } from '../support/wait.ts';
+
+const run = promisify(execFile);
+const mebibyte = 1024 * 1024;
+const hierarchy = '/sys/fs/cgroup';
+
+/** The slice that a kubelet with the systemd driver gives a pod, and where systemd puts it. */
+const slice = 'kubepods-burstable-podspinshimtest.slice';
+const sliceFolder = `/kubepods.slice/kubepods-burstable.slice/${slice}`;
+
+/** Properties of a unit as `systemctl show` prints them. */
+async function unit(
+  name: string,
+  ...properties: readonly string[]
+): Promise<Readonly<Record<string, string>>> {
+  const { stdout } = await run('systemctl', ['show', name, `--property=${properties.join(',')}`]);
+  return Object.fromEntries(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+  );
+}
+
+function cgroupOf(pid: number): string {
+  const line = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim();
+  assert.match(line, /^0::/, 'one hierarchy, of version 2');
+  return line.slice(3);
+}
+
+function setting(cgroup: string, file: string): string {
+  return readFileSync(join(hierarchy, cgroup, file), 'utf8').trim();
+}
+
+describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }, () => {
+  let node: SpinNode;
+
+  before(async () => {
+    assert.ok(existsSync('/run/systemd/system'), 'systemd is the init');
+    assert.deepEqual(cgroupRoots(), [hierarchy]);
+    node = await SpinNode.start(['hello', 'rust-http']);
+  });
+  after(() => node.stop());
+
+  function start(
+    name: string,
+    image: 'hello' | 'rust-http',
+    container: Partial<ContainerInput>,
+  ): Promise<Pod> {
+    return node.run({ name, image: node.image(image), pod: { cgroupParent: slice }, container });
+  }
+
+  test('the engine and the sandbox are scopes of the pod slice, with the limits of the container', async () => {
+    const memoryLimit = 256 * mebibyte;
+    const resources = { memoryLimit, cpuPeriod: 100_000, cpuQuota: 50_000, cpuShares: 512 };
+    const pod = await start('scope', 'hello', { resources });
+    assert.equal((await pod.request('/')).status, 200);
+    const scope = `cri-containerd-${pod.containerId}.scope`;
+    const cgroup = cgroupOf(await pod.pid());
+    assert.equal(cgroup, `${sliceFolder}/${scope}`);
+    assert.ok(
+      existsSync(join(hierarchy, sliceFolder, `cri-containerd-${pod.id}.scope`)),
+      'the sandbox has one too',
+    );
+
+    const limits = (): readonly string[] =>
+      ['memory.max', 'cpu.max', 'cpu.weight'].map((file) => setting(cgroup, file));
+    // cpu.shares 512 on the scale of version 2, by the formula of the OCI runtimes.
+    assert.deepEqual(limits(), [String(memoryLimit), '50000 100000', '20']);
+    const shown = await unit(scope, 'ActiveState', 'Slice', 'MemoryMax', 'CPUQuotaPerSecUSec', 'Delegate');
+    assert.deepEqual(shown, {
+      ActiveState: 'active',
+      Slice: slice,
+      MemoryMax: String(memoryLimit),
+      CPUQuotaPerSecUSec: '500ms',
+      Delegate: 'yes',
+    });
+
+    // What systemd remembers is what it writes again.
+    await run('systemctl', ['daemon-reload']);
+    assert.deepEqual(limits(), [String(memoryLimit), '50000 100000', '20']);
+    await node.cri.updateResources(pod.containerId, { memoryLimit: 2 * memoryLimit });
+    assert.equal(setting(cgroup, 'memory.max'), String(2 * memoryLimit));
+    await run('systemctl', ['daemon-reload']);
+    assert.equal(setting(cgroup, 'memory.max'), String(2 * memoryLimit));
+    assert.deepEqual(await unit(scope, 'MemoryMax'), { MemoryMax: String(2 * memoryLimit) });
+
+    const stats = await node.cri.stats(pod.containerId);
+    const current = Number(setting(cgroup, 'memory.current'));
+    const usage = stats.memory?.usage_bytes?.value ?? 0;
+    assert.ok(usage > mebibyte && Math.abs(usage - current) < 16 * mebibyte, `${usage} of ${current}`);
+    const cpu = (stats.cpu?.usage_core_nano_seconds?.value ?? 0) / 1000;
+    const counted = Number(/^usage_usec (\d+)/.exec(setting(cgroup, 'cpu.stat'))?.[1]);
+    assert.ok(cpu > 0 && cpu <= counted, `${cpu} of ${counted} µs`);
+
+    await pod.remove();
+    await waitFor('the scopes to go', async () => {
+      const left = await unit(scope, 'ActiveState');
+      return left.ActiveState === 'inactive' && !existsSync(join(hierarchy, cgroup));
+    });
+  });
+
+  test('a task is paused and goes on', async () => {
+    const pod = await start('freeze', 'hello', {});
+    const cgroup = cgroupOf(await pod.pid());
+    const ctr = node.containerd.ctr();
+    await ctr.exec(['task', 'pause', pod.containerId]);
+    await waitFor('the cgroup to be frozen', () => /frozen 1/.test(setting(cgroup, 'cgroup.events')));
+    await ctr.exec(['task', 'resume', pod.containerId]);
+    assert.equal((await pod.request('/')).status, 200);
+    await pod.remove();
+  });
+
+  test('a killed engine leaves no scope behind', async () => {
+    const pod = await start('killed', 'hello', {});
+    const pid = await pod.pid();
+    const cgroup = cgroupOf(pid);
+    process.kill(pid, 'SIGKILL');
+    assert.equal((await pod.ended()).exit_code, 137);
+    await pod.remove();
+    await waitFor('the slice to be empty', () => !existsSync(join(hierarchy, cgroup)));
+    const { stdout } = await run('systemctl', [
+      'list-units',
+      '--all',
+      '--plain',
+      '--no-legend',
+      'cri-containerd-*',
+    ]);
+    assert.equal(stdout.trim(), '');
+  });
+});
