@@ -251,7 +251,7 @@ setInterval(() => {}, 1000);`,
     const log = await engine.stderr();
     assert.match(
       log,
-      /^requests did not finish within 100 ms of SIGTERM .*component "rust", GET \/forever\)\n$/,
+      /^requests did not finish within 100 ms of SIGTERM .*\(request in flight: component "rust", GET \/forever\)\n$/,
     );
   });
 
@@ -270,7 +270,7 @@ setInterval(() => {}, 1000);`,
       assert.equal(await getOnce(engine.port, path), 'ECONNRESET', path);
       assert.equal(await getOnce(engine.port, '/'), '500 ', path);
       const log = await engine.stderr();
-      assert.ok(log.includes(`(last request begun: component "rust", GET ${path})\n`), log);
+      assert.ok(log.includes(`(request in flight: component "rust", GET ${path})\n`), log);
     }
   });
 

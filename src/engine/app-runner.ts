@@ -4,26 +4,42 @@ import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { isWasi03 } from '../host/wasi-0.3/imports.ts';
+import { LineThrottle } from '../telemetry/line-throttle.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
+import { readAppLimits } from './app-limits.ts';
 import { type AppSettings, resolveSettings } from './app-settings.ts';
 import { grantOf, openSharedServices, type SharedServices } from './component-grant.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import type { ComponentRuntime } from './guest-instance.ts';
 import { findHttpHandler, isAsynchronous } from './http-export.ts';
-import { type HttpComponent, invokeHttp, requestLine } from './http-invocation.ts';
+import { type HttpComponent, invokeHttp } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
-import type { LastRequest } from './last-request.ts';
 import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import { loadRuntime } from './load-runtime.ts';
 import type { ClaimPhase, ClaimReport, EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
-import { Permits } from './permits.ts';
+import { type PermitLedger, Permits } from './permits.ts';
+import type { RequestBoard } from './request-board.ts';
+import { RequestDesk } from './request-desk.ts';
 
 /** How long the last output may take to reach its reader when the app ends, milliseconds. */
 const lastOutputTimeoutMs = 2_000;
+
+/** What a worker gives the app that is loaded into it. */
+export type Surroundings = {
+  readonly stdout: OutputSink;
+  readonly stderr: OutputSink;
+  readonly board: RequestBoard;
+  /** The permits that it shares with other workers, and its number among them; undefined = permits of its own. */
+  readonly permits?: { readonly ledger: PermitLedger; readonly worker: number };
+  /** Nobody watches the board, and a guest goes on. */
+  readonly wake: () => void;
+  /** Whether another worker has told already what there is to tell of the app. */
+  readonly quiet?: boolean;
+};
 
 /** An app loaded into a worker: settings resolved, components checked, ready to serve. */
 export class AppRunner {
@@ -49,31 +65,33 @@ export class AppRunner {
   static async load(
     claim: EngineClaim,
     compiled: readonly CompiledComponent[],
-    outputs: {
-      readonly stdout: OutputSink;
-      readonly stderr: OutputSink;
-      readonly lastRequest: LastRequest;
-    },
+    surroundings: Surroundings,
   ): Promise<AppRunner> {
     const phases = new Phases<ClaimPhase>();
+    const limits = readAppLimits(claim.environment);
     const settings = await resolveSettings(claim);
     phases.end('settings');
-    const services = openSharedServices(claim, settings, outputs);
+    const services = openSharedServices(claim, settings, surroundings);
     phases.end('services');
     const components = new Map<string, HttpComponent>();
     for (const component of compiled) {
       if (isCalledByHttp(component.id, settings))
         components.set(component.id, await loadComponent(component, claim, settings, services, phases));
     }
-    const permits = new Permits(instanceCount(claim));
+    const { board, permits, quiet } = surroundings;
+    const desk = new RequestDesk(
+      limits,
+      new Permits(limits, permits?.ledger, permits?.worker),
+      board,
+      surroundings,
+    );
     const server = new HttpTriggerServer(settings.app, (id, exchange) => {
       const component = components.get(id);
       if (component === undefined)
         return Promise.reject(new ShimError('internal', `component "${id}" is not loaded`));
-      outputs.lastRequest.record(`component "${id}", ${requestLine(exchange)}`);
-      return invokeHttp(component, exchange, permits);
+      return invokeHttp(component, exchange, desk);
     });
-    for (const warning of server.router.warnings) outputs.stderr.line(warning);
+    if (quiet !== true) for (const warning of server.router.warnings) services.stderr.line(warning);
     return new AppRunner(claim, services, server, phases.ended);
   }
 
@@ -157,6 +175,7 @@ async function loadComponent(
     handler,
     asynchronous: isAsynchronous(handler),
     makeHosts: () => new HostObjects(grant, missing, wasi03),
+    refusals: new LineThrottle((line) => services.stderr.line(line)),
   };
 }
 
@@ -221,17 +240,5 @@ function missingImports(id: string, imports: readonly string[], grant: Component
   throw new ShimError(
     'unsupported',
     `component "${id}" imports "${unknown}", which Spin's HTTP trigger of this version does not provide: build it for WASI 0.2 or 0.3`,
-  );
-}
-
-/** SPIN_MAX_INSTANCE_COUNT caps the instances alive at once. Throws `invalid-argument` when it is not a number. */
-function instanceCount(claim: EngineClaim): number | undefined {
-  const text = new Map(claim.environment).get('SPIN_MAX_INSTANCE_COUNT');
-  if (text === undefined) return undefined;
-  const count = Number(text);
-  if (Number.isSafeInteger(count) && count > 0) return count;
-  throw new ShimError(
-    'invalid-argument',
-    `SPIN_MAX_INSTANCE_COUNT is "${text}", expected a whole number above 0`,
   );
 }

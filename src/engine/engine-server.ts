@@ -12,12 +12,12 @@ import {
 } from '../linux.ts';
 import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
+import { readAppLimits } from './app-limits.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
 import { type CompiledComponent, compileCoreModules, openEntries } from './core-modules.ts';
 import { holdFiles } from './held-files.ts';
 import { findInstallation } from './installation.ts';
 import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
-import { LastRequest } from './last-request.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import type {
   ClaimPhase,
@@ -28,6 +28,8 @@ import type {
   EngineSecurity,
   NetworkTarget,
 } from './messages.ts';
+import { PermitLedger } from './permits.ts';
+import { RequestBoard } from './request-board.ts';
 import { closeHeld, makeWorkerDescriptors, openPagemap } from './worker-descriptors.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
@@ -47,7 +49,8 @@ type Claimed = {
   readonly components: readonly CompiledComponent[];
   readonly stdout: number | undefined;
   readonly stderr: number | undefined;
-  readonly lastRequest: LastRequest;
+  board: RequestBoard;
+  readonly permits: PermitLedger;
   worker: Worker;
   readonly listen: string;
   /** Where it listens, the port that the kernel chose included. */
@@ -145,11 +148,14 @@ export class EngineServer {
       components,
       stdout,
       stderr,
-      lastRequest: new LastRequest(),
+      board: new RequestBoard(),
+      permits: PermitLedger.of(readAppLimits(claim.environment).maxInstances),
     };
     const { listen, milliseconds } = await load(worker, {
       ...app,
       networkFd: confined === undefined ? networkFd : undefined,
+      worker: 0,
+      quiet: false,
     });
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
@@ -221,10 +227,9 @@ export class EngineServer {
     const claimed = this.#claimed;
     if (claimed === undefined || claimed.worker !== worker || claimed.listenFd === undefined) return;
     process.stderr.write(`worker failed: ${reason}\n`);
-    const last = claimed.lastRequest.read();
     tell(
       claimed.stderr,
-      `the guests of this app ended with their requests and are started again: ${reason}${last === undefined ? '' : ` (last request begun: ${last})`}`,
+      `the guests of this app ended with their requests and are started again: ${reason}${requestsOf(claimed.board)}`,
     );
     const now = performance.now();
     claimed.replacements = [...claimed.replacements.filter((at) => now - at < replacementWindowMs), now];
@@ -235,8 +240,10 @@ export class EngineServer {
       process.exit(1);
     }
     claimed.worker = this.#startWorker();
+    claimed.permits.forget(0);
+    claimed.board = new RequestBoard();
     const { listenFd } = claimed;
-    load(claimed.worker, { ...claimed, networkFd: undefined })
+    load(claimed.worker, { ...claimed, networkFd: undefined, worker: 0, quiet: true })
       .then(() => serve(claimed.worker, listenFd, claimed.address, false))
       .catch((thrown: unknown) => {
         process.stderr.write(`a new worker could not be started: ${ShimError.from(thrown).message}\n`);
@@ -252,10 +259,9 @@ export class EngineServer {
     if (claimed === undefined) process.exit(0);
     const timeoutMs = claimed.claim.drainTimeoutMs ?? defaultDrainTimeoutMs;
     setTimeout(() => {
-      const last = claimed.lastRequest.read() ?? 'none';
       tell(
         claimed.stderr,
-        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off (last request begun: ${last})`,
+        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off${requestsOf(claimed.board)}`,
       );
       process.exit(0);
     }, timeoutMs).unref();
@@ -268,6 +274,19 @@ export class EngineServer {
     claimed.worker.postMessage(drain);
     reply(claimed.worker, 'drained').finally(() => process.exit(0));
   }
+}
+
+/** Requests that a log line names at most. */
+const maxNamed = 10;
+
+/** The requests that end with a worker, for the end of a log line; the one whose guest is or was on the CPU first. */
+function requestsOf(board: RequestBoard): string {
+  const current = board.current();
+  const { count, others } = board.inFlight(maxNamed);
+  const named = [...(current === undefined ? [] : [current]), ...others].slice(0, maxNamed);
+  if (named.length === 0) return '';
+  const more = count > named.length ? ` and ${count - named.length} more` : '';
+  return ` (${count === 1 ? 'request' : 'requests'} in flight: ${named.join('; ')}${more})`;
 }
 
 /** What the app's workers and guests open by path on the node. */
@@ -358,13 +377,16 @@ function tell(stderr: number | undefined, line: string): void {
   }
 }
 
-/** What `load` hands over; of `lastRequest` the worker gets the memory. */
-type LoadInput = Omit<WorkerInput, 'lastRequest'> & { readonly lastRequest: LastRequest };
+/** What `load` hands over; of the shared memory the worker gets that. */
+type LoadInput = Omit<WorkerInput, 'board' | 'permits'> & {
+  readonly board: RequestBoard;
+  readonly permits: PermitLedger;
+};
 
 /** Hands a worker its app, with descriptors of its own for the outputs. */
 async function load(
   worker: Worker,
-  { claim, components, stdout, stderr, networkFd, lastRequest }: LoadInput,
+  { claim, components, stdout, stderr, networkFd, board, permits, quiet, worker: number }: LoadInput,
 ): Promise<Extract<WorkerReply, { type: 'loaded' }>> {
   withDuplicates([stdout, stderr], ([ownStdout, ownStderr]) => {
     const input: WorkerInput = {
@@ -373,7 +395,10 @@ async function load(
       stdout: ownStdout,
       stderr: ownStderr,
       networkFd,
-      lastRequest: lastRequest.buffer,
+      board: board.buffer,
+      permits: permits.buffer,
+      worker: number,
+      quiet,
     };
     worker.postMessage({ type: 'load', input } satisfies WorkerRequest);
   });

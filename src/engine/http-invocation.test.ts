@@ -3,14 +3,20 @@ import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import type { HttpExchange } from '../host/http-exchange.ts';
 import type { ComponentGrant } from '../host/imports.ts';
+import { LineThrottle } from '../telemetry/line-throttle.ts';
+import { type AppLimits, defaultAppLimits } from './app-limits.ts';
 import { type HttpComponent, invokeHttp } from './http-invocation.ts';
 import { Permits } from './permits.ts';
+import { RequestBoard } from './request-board.ts';
+import { RequestDesk } from './request-desk.ts';
 
-test('a request that finds the queue full is 500 and one line, and no instance is made', async () => {
-  const permits = new Permits(1, 0);
-  await permits.acquire(new AbortController().signal);
+/** An app whose only permit is taken, and what becomes of requests to it. */
+function fullApp(changes: Partial<AppLimits>) {
+  const limits = { ...defaultAppLimits, maxInstances: 1, ...changes };
+  const permits = new Permits(limits);
+  permits.tryAcquire();
   const lines: string[] = [];
-  const answered: number[] = [];
+  const answers: string[] = [];
   const exchange: HttpExchange = {
     method: 'GET',
     scheme: 'http',
@@ -22,7 +28,8 @@ test('a request that finds the queue full is 500 and one line, and no instance i
     signal: new AbortController().signal,
     response: {
       started: false,
-      start: (status) => void answered.push(status),
+      start: (status, fields) =>
+        void answers.push([status, ...fields.map(([name, value]) => `${name}: ${value}`)].join(', ')),
       write: () => {},
       capacity: () => 1,
       onDrain: () => () => {},
@@ -32,14 +39,38 @@ test('a request that finds the queue full is 500 and one line, and no instance i
     },
   };
   const component = {
-    runtime: { id: 'c', instantiate: () => assert.fail('an instance was made') },
+    runtime: { id: 'c', acquire: () => assert.fail('an instance was made') },
     grant: { http: { warn: (line: string) => void lines.push(line) } } as unknown as ComponentGrant,
     handler: 'h',
-    missing: [],
+    refusals: new LineThrottle((line) => lines.push(line)),
   } as unknown as HttpComponent;
-  await invokeHttp(component, exchange, permits);
-  assert.deepEqual(answered, [500]);
+  const desk = new RequestDesk(limits, permits, new RequestBoard(), { wake: () => {} });
+  return { answers, desk, lines, request: () => invokeHttp(component, exchange, desk) };
+}
+
+test('requests that find the queue full are 503 with the time to come again, no instance is made, one line tells of all', async () => {
+  const { answers, desk, lines, request } = fullApp({ maxWaiting: 0 });
+  await Promise.all([request(), request(), request()]);
+  assert.deepEqual(answers, Array(3).fill('503, retry-after: 1, content-length: 0'));
   assert.deepEqual(lines, [
-    'component "c" was not called: 0 requests wait for an instance already, the limit is 0 (GET /x)',
+    'component "c" was not called: all 1 instances (SPIN_MAX_INSTANCE_COUNT) serve requests and 0 more requests wait (SPIN_MAX_WAITING_REQUESTS)',
   ]);
+  assert.equal(desk.size, 0);
+});
+
+test('a request that waits too long for an instance is 503', async () => {
+  const { answers, lines, request } = fullApp({ queueTimeoutMs: 1 });
+  await request();
+  assert.deepEqual(answers, ['503, retry-after: 1, content-length: 0']);
+  assert.match(lines.join(), /waited for one of 1 instances .* for 1 ms \(SPIN_QUEUE_TIMEOUT\)/);
+});
+
+test('a request whose time is over while it waits for an instance is 504', async () => {
+  const { answers, desk, lines, request } = fullApp({ requestTimeoutMs: 1 });
+  await request();
+  assert.deepEqual(answers, ['504, content-length: 0']);
+  assert.deepEqual(lines, [
+    'component "c" was not called: the request took longer than 1 ms (SPIN_REQUEST_TIMEOUT) (GET /x)',
+  ]);
+  assert.equal(desk.size, 0);
 });

@@ -1,12 +1,12 @@
 import { ShimError } from '../error.ts';
-import type { HttpExchange } from '../host/http-exchange.ts';
+import type { HeaderList, HttpExchange } from '../host/http-exchange.ts';
 import type { ComponentGrant } from '../host/imports.ts';
-import { InstanceScope } from '../host/scope.ts';
 import { GuestExit } from '../host/wasi/cli.ts';
 import { acceptExchange, type ExchangeOutcome, sendFailure } from '../host/wasi/http/accept-exchange.ts';
+import type { LineThrottle } from '../telemetry/line-throttle.ts';
 import type { ComponentRuntime, HostMaker } from './guest-instance.ts';
 import { answerWithHandler } from './http-answer.ts';
-import type { Permits } from './permits.ts';
+import type { RequestDesk } from './request-desk.ts';
 
 /** A component that answers HTTP requests, with everything an instance of it needs. */
 export type HttpComponent = {
@@ -18,6 +18,8 @@ export type HttpComponent = {
   readonly asynchronous: boolean;
   /** Makes the host objects of each of its instances. */
   readonly makeHosts: HostMaker;
+  /** Lines about requests that found no room. */
+  readonly refusals: LineThrottle;
 };
 
 /** The outcome of an exchange that is still open after its scope ended. */
@@ -26,32 +28,41 @@ const unsettled: ExchangeOutcome = { kind: 'no-response' };
 /** The scope ended because the request is over; no failure. */
 const requestOver = new Error('the request is over');
 
+/** What a client is told when the app is at its limit of instances and of requests that wait for one. */
+const retryAfter: HeaderList = [['retry-after', Buffer.from('1')]];
+
 /**
  * One request: an instance in its first state, the guest's `handle`, the answer. Resolves when the guest is done and the response is
- * sent or cut; a guest that traps, exits or answers nothing leaves 500 or a cut connection and a line in the app's log.
+ * sent or cut; a guest that traps, exits or answers nothing leaves 500 or a cut connection and a line in the app's log. A
+ * request whose time is over is 504, as of a gateway: whoever is before us can tell it from a failure of the guest. One for
+ * which there is no room is 503.
  */
 export async function invokeHttp(
   component: HttpComponent,
   exchange: HttpExchange,
-  permits: Permits,
+  desk: RequestDesk,
 ): Promise<void> {
-  let release: () => void;
-  try {
-    release = await permits.acquire(exchange.signal);
-  } catch (thrown) {
-    sendFailure(exchange.response);
-    report(component, exchange, `was not called: ${textOf(thrown)}`);
-    return;
-  }
-  const scope = new InstanceScope();
+  const { permits } = desk;
+  const scope = desk.open(`component "${component.runtime.id}", ${requestLine(exchange)}`);
   const onGone = (): void => scope.end(new Error('the client closed the connection'));
   exchange.signal.addEventListener('abort', onGone, { once: true });
   if (exchange.signal.aborted) onGone();
   try {
+    if (!permits.tryAcquire()) await permits.acquire(scope);
+  } catch (thrown) {
+    exchange.signal.removeEventListener('abort', onGone);
+    scope.end(requestOver);
+    desk.close(scope);
+    refuse(component, exchange, thrown);
+    return;
+  }
+  try {
+    if (scope.ended !== undefined) throw scope.ended;
     const acquired = component.runtime.acquire(scope, component.makeHosts);
     const instance = acquired instanceof Promise ? await acquired : acquired;
     let accepted: { readonly outcome: ExchangeOutcome | undefined };
     let failure: Error | undefined;
+    desk.enter(scope);
     if (component.asynchronous) {
       const answer = await answerWithHandler(instance, component.handler, exchange, scope);
       accepted = answer;
@@ -66,20 +77,44 @@ export async function invokeHttp(
         failure = thrown instanceof Error ? thrown : new Error(String(thrown));
       }
     }
+    // What ends a guest that is waiting reaches it as the failure of the call it waits in.
+    failure = scope.ended ?? failure;
     scope.end(failure ?? requestOver);
     instance.release(failure === undefined);
     // A host object that a hostile guest made fail half-way may have left the exchange as it was.
     const outcome = accepted.outcome ?? unsettled;
-    if (outcome.kind === 'error' || outcome.kind === 'no-response') sendFailure(exchange.response);
+    if (outcome.kind === 'error' || outcome.kind === 'no-response')
+      sendFailure(exchange.response, statusOf(failure));
     report(component, exchange, describe(outcome, failure));
   } catch (thrown) {
     scope.end(ShimError.from(thrown));
-    sendFailure(exchange.response);
+    sendFailure(exchange.response, statusOf(thrown));
     report(component, exchange, `could not be started: ${textOf(thrown)}`);
   } finally {
     exchange.signal.removeEventListener('abort', onGone);
-    release();
+    desk.close(scope);
+    permits.release();
   }
+}
+
+/** A request that got no instance: no room for it, or its time was over first. */
+function refuse(component: HttpComponent, exchange: HttpExchange, thrown: unknown): void {
+  if (isOverdue(thrown)) {
+    sendFailure(exchange.response, statusOf(thrown));
+    report(component, exchange, `was not called: ${textOf(thrown)}`);
+    return;
+  }
+  sendFailure(exchange.response, 503, retryAfter);
+  if (!exchange.signal.aborted)
+    component.refusals.line(`component "${component.runtime.id}" was not called: ${textOf(thrown)}`);
+}
+
+function isOverdue(thrown: unknown): boolean {
+  return thrown instanceof ShimError && thrown.code === 'deadline-exceeded';
+}
+
+function statusOf(failure: unknown): number {
+  return isOverdue(failure) ? 504 : 500;
 }
 
 /** What went wrong, if anything; a guest that fails after a whole response was sent is still told of. */

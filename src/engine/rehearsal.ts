@@ -7,10 +7,10 @@ import { listenUnnamed, socketPair } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
 import { entryOf } from './component-entry.ts';
 import { findInstallation } from './installation.ts';
-import { LastRequest } from './last-request.ts';
 import { linkComponent } from './link.ts';
 import type { EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
+import { RequestBoard } from './request-board.ts';
 
 /** Requests of a rehearsal: after them a first request takes as long as a tenth does. */
 const requestCount = 20;
@@ -71,7 +71,8 @@ export async function rehearse(stop: () => boolean): Promise<void> {
   const runner = await AppRunner.load(claim, compiled, {
     stdout: new OutputSink(undefined),
     stderr: new OutputSink(undefined),
-    lastRequest: new LastRequest(),
+    board: new RequestBoard(),
+    wake: () => {},
   });
   try {
     await runner.serve(listenUnnamed(), '127.0.0.1:0', true);

@@ -11,8 +11,14 @@ export type WorkerInput = {
   readonly stderr: number | undefined;
   /** The network namespace the worker has to enter itself; undefined when it was born in the right one. */
   readonly networkFd: number | undefined;
-  /** Where the worker notes what it does, `LastRequest`. */
-  readonly lastRequest: SharedArrayBuffer;
+  /** Where the worker notes what it does, `RequestBoard`. */
+  readonly board: SharedArrayBuffer;
+  /** Instances that the workers of the app have and may have, `PermitLedger`. */
+  readonly permits: SharedArrayBuffer;
+  /** The worker's number among them. */
+  readonly worker: number;
+  /** Whether another worker has told already what there is to tell of the app. */
+  readonly quiet: boolean;
 };
 
 export type WorkerRequest =
@@ -33,5 +39,7 @@ export type WorkerReply =
     }
   | { readonly type: 'rehearsed'; readonly problem: string | undefined }
   | { readonly type: 'serving' }
+  /** A guest goes on while nobody watches the board; told once until somebody stops watching again. */
+  | { readonly type: 'active' }
   | { readonly type: 'drained' }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

@@ -2,9 +2,10 @@ import { parentPort } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { enterNetworkNamespace } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
-import { LastRequest } from './last-request.ts';
 import { OutputSink } from './output-sink.ts';
+import { PermitLedger } from './permits.ts';
 import { rehearse } from './rehearsal.ts';
+import { RequestBoard } from './request-board.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** A worker's whole life: wait for an app, load it, serve, drain. */
@@ -20,7 +21,7 @@ export function runWorker(): void {
       case 'load': {
         claimed = true;
         await rehearsal.catch(() => {});
-        const app = await load(request.input);
+        const app = await load(request.input, () => reply({ type: 'active' }));
         runner.resolve(app);
         return { type: 'loaded', listen: app.listenAddress, milliseconds: app.milliseconds };
       }
@@ -55,19 +56,15 @@ export function runWorker(): void {
   reply({ type: 'ready' });
 }
 
-function load({
-  claim,
-  components,
-  stdout,
-  stderr,
-  networkFd,
-  lastRequest,
-}: WorkerInput): Promise<AppRunner> {
+function load(input: WorkerInput, wake: () => void): Promise<AppRunner> {
   // Before the first socket of this thread is made.
-  if (networkFd !== undefined) enterNetworkNamespace(networkFd);
-  return AppRunner.load(claim, components, {
-    stdout: new OutputSink(stdout),
-    stderr: new OutputSink(stderr),
-    lastRequest: new LastRequest(lastRequest),
+  if (input.networkFd !== undefined) enterNetworkNamespace(input.networkFd);
+  return AppRunner.load(input.claim, input.components, {
+    stdout: new OutputSink(input.stdout),
+    stderr: new OutputSink(input.stderr),
+    board: new RequestBoard(input.board),
+    permits: { ledger: PermitLedger.at(input.permits), worker: input.worker },
+    wake,
+    quiet: input.quiet,
   });
 }

@@ -114,7 +114,11 @@ export class InstanceScope implements ScopeSource {
       };
       const abandon = (reason: Error): void => settle(() => reject(reason));
       this.#onEnd(abandon);
-      cancel = start(() => settle(resolve));
+      cancel = start(() => {
+        if (settled) return;
+        this.resumed();
+        settle(resolve);
+      });
       if (settled) cancel();
     });
   }
@@ -144,10 +148,12 @@ export class InstanceScope implements ScopeSource {
       promise.then(
         (value) => {
           this.#rejections?.delete(abandon);
+          this.resumed();
           resolve(value);
         },
         (error: unknown) => {
           this.#rejections?.delete(abandon);
+          this.resumed();
           reject(error);
         },
       );
@@ -196,6 +202,9 @@ export class InstanceScope implements ScopeSource {
     if (rejections !== undefined) for (const reject of rejections) reject(reason);
     for (const object of this.#open.takeAll()) object[Symbol.dispose]();
   }
+
+  /** A wait is over and the guest goes on; for whoever minds the time that guests take. */
+  protected resumed(): void {}
 
   #onEnd(abandon: (reason: Error) => void): void {
     this.#rejections ??= new Set();

@@ -83,13 +83,13 @@ export class AcceptedExchange {
   }
 }
 
-/** Answers 500 with an empty body, or cuts the connection when a response has begun (reference/spin.md 3.1.5). */
-export function sendFailure(response: ResponseSink): void {
+/** Answers with an empty body, or cuts the connection when a response has begun (reference/spin.md 3.1.5). */
+export function sendFailure(response: ResponseSink, status = 500, fields: HeaderList = []): void {
   if (response.started) {
     response.abort();
     return;
   }
-  response.start(500, [['content-length', Buffer.from('0')]]);
+  response.start(status, [...fields, ['content-length', Buffer.from('0')]]);
   response.end();
 }
 

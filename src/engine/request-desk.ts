@@ -1,0 +1,130 @@
+import { ShimError } from '../error.ts';
+import { InstanceScope } from '../host/scope.ts';
+import { type AppLimits, formatDuration, limitSettings } from './app-limits.ts';
+import type { Permits } from './permits.ts';
+import { clockMs, type RequestBoard } from './request-board.ts';
+
+/**
+ * A guest that is on the CPU when its request's time is over may go on for this long, milliseconds: ending it takes its
+ * worker along, with the requests of others, and most are about to wait or to return.
+ */
+export const lateGuestGraceMs = 20;
+
+/** What the desk has to tell. */
+export type DeskEvents = {
+  /** A guest went on while nobody watches the board. */
+  readonly wake: () => void;
+};
+
+/**
+ * The requests in flight of one worker: each has its time, its place on the board, and a permit while it has an instance.
+ * All of them are begun in the order in which their time is over, so one timer serves them all.
+ */
+export class RequestDesk {
+  readonly permits: Permits;
+  readonly #limits: AppLimits;
+  readonly #board: RequestBoard;
+  readonly #wake: () => void;
+  readonly #inFlight = new Set<RequestScope>();
+  #timer: NodeJS.Timeout | undefined;
+  /** The request whose guest went on last in this turn of the event loop. */
+  #current: RequestScope | undefined;
+  readonly #onTurn = (): void => {
+    this.#current = undefined;
+    this.#board.leave();
+  };
+
+  constructor(limits: AppLimits, permits: Permits, board: RequestBoard, { wake }: DeskEvents) {
+    this.permits = permits;
+    this.#limits = limits;
+    this.#board = board;
+    this.#wake = wake;
+  }
+
+  /** Requests in flight. */
+  get size(): number {
+    return this.#inFlight.size;
+  }
+
+  /** A request has arrived; `text` describes it in the log. Its time begins. */
+  open(text: string): RequestScope {
+    const scope = new RequestScope(this, this.#board.begin(text), clockMs());
+    this.#inFlight.add(scope);
+    if (this.#timer === undefined && this.#limits.requestTimeoutMs !== 0)
+      this.#arm(this.#limits.requestTimeoutMs);
+    return scope;
+  }
+
+  /** A request is over; its scope has ended. */
+  close(scope: RequestScope): void {
+    if (this.#inFlight.delete(scope)) this.#board.end(scope.slot);
+  }
+
+  /** The guest of a request goes on: it gets its time on the CPU, no longer than its request's. */
+  enter(scope: RequestScope): void {
+    // Anew in each turn only: who never lets the loop turn has but one stretch of time.
+    if (this.#current === scope) return;
+    const board = this.#board;
+    const now = clockMs();
+    const { busyTimeoutMs, requestTimeoutMs } = this.#limits;
+    const ownMs =
+      requestTimeoutMs === 0
+        ? Number.MAX_SAFE_INTEGER
+        : Math.max(lateGuestGraceMs, scope.begun + requestTimeoutMs - now);
+    const dueMs = Math.min(ownMs, busyTimeoutMs === 0 ? longestMs : busyTimeoutMs, longestMs);
+    board.enter(scope.slot, now, (now + dueMs) | 0);
+    if (this.#current === undefined) setImmediate(this.#onTurn);
+    this.#current = scope;
+    if (board.watched) return;
+    board.watched = true;
+    this.#wake();
+  }
+
+  #arm(milliseconds: number): void {
+    this.#timer = setTimeout(() => this.#expire(), milliseconds).unref();
+  }
+
+  #expire(): void {
+    this.#timer = undefined;
+    const { requestTimeoutMs } = this.#limits;
+    for (const scope of this.#inFlight) {
+      const remaining = (scope.begun + requestTimeoutMs - clockMs()) | 0;
+      if (remaining > 0) {
+        this.#arm(remaining);
+        return;
+      }
+      scope.end(overdue(requestTimeoutMs));
+      this.close(scope);
+    }
+  }
+}
+
+/** A day: what a guest without any limit has before the main thread looks again. */
+const longestMs = 86_400_000;
+
+function overdue(requestTimeoutMs: number): ShimError {
+  return new ShimError(
+    'deadline-exceeded',
+    `the request took longer than ${formatDuration(requestTimeoutMs)} (${limitSettings.requestTimeoutMs.name})`,
+  );
+}
+
+/** Everything the host holds for one request, with its place at the desk. */
+export class RequestScope extends InstanceScope {
+  /** Where the board describes it. */
+  readonly slot: number;
+  /** When it arrived, on the clock of the board. */
+  readonly begun: number;
+  readonly #desk: RequestDesk;
+
+  constructor(desk: RequestDesk, slot: number, begun: number) {
+    super();
+    this.#desk = desk;
+    this.slot = slot;
+    this.begun = begun;
+  }
+
+  protected override resumed(): void {
+    this.#desk.enter(this);
+  }
+}
