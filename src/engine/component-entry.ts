@@ -1,9 +1,10 @@
 import { ShimError } from '../error.ts';
 import type { Linked } from './link.ts';
+import type { StartImage } from './linker/start-image.ts';
 import type { Transpiled } from './transpile.ts';
 
 /** Raised with every change of an entry's form; part of the key under which entries are kept. */
-export const entryRevision = 3;
+export const entryRevision = 4;
 
 /** What runs a component: jco's glue, with why our linker left it, or a plan of our linker. */
 export type EntryForm =
@@ -27,6 +28,8 @@ export type EntryContent = {
   readonly text: string;
   /** Core modules by the name under which the glue asks for them, or in the plan's order. */
   readonly coreModules: readonly (readonly [name: string, bytes: Uint8Array])[];
+  /** The memory before any code runs, where the core modules do not bring it; `bytes` are those of its runs. */
+  readonly start?: { readonly image: StartImage; readonly bytes: Uint8Array };
 };
 
 /** What precedes the parts in a packed entry. */
@@ -34,6 +37,7 @@ type Header = {
   readonly entry: CacheEntry;
   readonly textBytes: number;
   readonly coreModules: readonly (readonly [name: string, bytes: number])[];
+  readonly image?: StartImage;
 };
 
 /** What jco or our linker made → an entry. */
@@ -45,21 +49,24 @@ export function entryOf(made: Transpiled | Linked): EntryContent {
     entry: { imports, exports, form },
     text: 'glue' in made ? made.glue : JSON.stringify(made.plan),
     coreModules,
+    ...('start' in made && made.start !== undefined ? { start: made.start } : {}),
   };
 }
 
-/** `<u32 length of the header, little-endian><header, JSON><text><core modules>`. */
-export function packEntry({ entry, text, coreModules }: EntryContent): readonly Uint8Array[] {
+/** `<u32 length of the header, little-endian><header, JSON><text><core modules><image>`. */
+export function packEntry({ entry, text, coreModules, start }: EntryContent): readonly Uint8Array[] {
   const body = Buffer.from(text);
   const header: Header = {
     entry,
     textBytes: body.length,
     coreModules: coreModules.map(([name, bytes]) => [name, bytes.length]),
+    ...(start === undefined ? {} : { image: start.image }),
   };
   const head = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(head.length);
-  return [length, head, body, ...coreModules.map(([, bytes]) => bytes)];
+  const images = start === undefined ? [] : [start.bytes];
+  return [length, head, body, ...coreModules.map(([, bytes]) => bytes), ...images];
 }
 
 /**
@@ -74,7 +81,13 @@ export function unpackEntry(packed: Buffer, where: string): EntryContent {
     return packed.subarray(offset - length, offset);
   };
   const headLength = take(4).readUInt32LE();
-  const { entry, textBytes, coreModules } = JSON.parse(take(headLength).toString('utf8')) as Header;
+  const { entry, textBytes, coreModules, image } = JSON.parse(take(headLength).toString('utf8')) as Header;
   const text = take(textBytes).toString('utf8');
-  return { entry, text, coreModules: coreModules.map(([name, bytes]) => [name, take(bytes)]) };
+  const content = {
+    entry,
+    text,
+    coreModules: coreModules.map(([name, bytes]) => [name, take(bytes)] as const),
+  };
+  if (image === undefined) return content;
+  return { ...content, start: { image, bytes: take(image.runs.reduce((sum, [, bytes]) => sum + bytes, 0)) } };
 }

@@ -1,6 +1,8 @@
 import { ShimError } from '../error.ts';
 import { openCacheEntry } from './component-cache.ts';
 import type { CacheEntry, EntryContent } from './component-entry.ts';
+import type { KeptImage } from './linker/linked-component.ts';
+import { makeImageFile } from './linker/mapped-image.ts';
 import type { PreparedApp } from './prepared-app.ts';
 
 /**
@@ -14,6 +16,8 @@ export type CompiledComponent = {
   /** The glue as ES module text, or the plan as JSON. */
   readonly text: string;
   readonly modules: ReadonlyMap<string, WebAssembly.Module>;
+  /** The memory before any code runs; its file is the engine's for as long as that lives. */
+  readonly start?: KeptImage;
 };
 
 /**
@@ -32,14 +36,28 @@ export async function compileCoreModules(
   prepared: PreparedApp,
   entries: ReadonlyMap<string, EntryContent>,
 ): Promise<readonly CompiledComponent[]> {
-  const compiled = new Map<string, ReadonlyMap<string, WebAssembly.Module>>();
-  for (const [path, { coreModules }] of entries) compiled.set(path, await compileAll(path, coreModules));
+  const compiled = new Map<string, Omit<CompiledComponent, 'id' | 'digest'>>();
+  for (const [path, { entry, text, coreModules, start }] of entries) {
+    const modules = compileAll(path, coreModules);
+    // While V8's own threads compile.
+    const kept = start === undefined ? {} : { start: keep(start) };
+    compiled.set(path, { entry, text, modules: await modules, ...kept });
+  }
   return prepared.components.flatMap(({ id, digest, entryPath }) => {
-    const content = entries.get(entryPath);
-    const modules = compiled.get(entryPath);
-    if (content === undefined || modules === undefined) return [];
-    return [{ id, digest, entry: content.entry, text: content.text, modules }];
+    const content = compiled.get(entryPath);
+    return content === undefined ? [] : [{ id, digest, ...content }];
   });
+}
+
+/** Puts an image into a file that all workers map, so that they share its memory. */
+function keep({ image, bytes }: NonNullable<EntryContent['start']>): KeptImage {
+  let place = 0;
+  const runs = image.runs.map(([offset, length]) => {
+    place += length;
+    return { offset, bytes: bytes.subarray(place - length, place) };
+  });
+  const fd = makeImageFile(image.memoryBytes, runs);
+  return fd === undefined ? { image, bytes } : { image, fd };
 }
 
 async function compileAll(

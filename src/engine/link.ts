@@ -1,6 +1,7 @@
 import type { Reuse } from './component-entry.ts';
 import { parseComponent } from './linker/component-parser.ts';
 import type { LinkPlan } from './linker/plan.ts';
+import type { StartImage } from './linker/start-image.ts';
 
 /** What our linker makes of a component. */
 export type Linked = {
@@ -12,6 +13,8 @@ export type Linked = {
   /** Exported interfaces with their version, and functions outside of interfaces. */
   readonly exports: readonly string[];
   readonly reuse: Reuse;
+  /** The memory before any code runs, kept apart from the core modules. */
+  readonly start?: { readonly image: StartImage; readonly bytes: Uint8Array };
 };
 
 /** Reads a component for our linker; of those it leaves to jco (composed ones, async ABI, …) only the reason. */
@@ -21,7 +24,7 @@ export function linkComponent(
 ): Linked | { readonly reason: string } {
   const parsed = parseComponent(component, asyncImports);
   if (!parsed.linkable) return { reason: parsed.reason };
-  const { plan, modules, eligible } = parsed;
+  const { plan, modules, eligible, start } = parsed;
   return {
     plan,
     coreModules: modules.map(({ name, bytes }) => [name, bytes]),
@@ -30,5 +33,6 @@ export function linkComponent(
       name === '' ? functions.map((exported) => exported.name) : [name],
     ),
     reuse: eligible,
+    ...(start === undefined ? {} : { start: { image: start.image, bytes: start.bytes } }),
   };
 }

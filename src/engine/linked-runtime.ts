@@ -7,7 +7,7 @@ import type {
   ImportObject,
   InstanceHosts,
 } from './guest-instance.ts';
-import { LinkedComponent } from './linker/linked-component.ts';
+import { type KeptImage, LinkedComponent } from './linker/linked-component.ts';
 import type { LinkedInstance } from './linker/linked-instance.ts';
 import type { LinkPlan } from './linker/plan.ts';
 
@@ -70,9 +70,10 @@ export class LinkedRuntime implements ComponentRuntime {
     modules: readonly WebAssembly.Module[],
     restorable: boolean,
     limits: PoolLimits = defaultPoolLimits,
+    start?: KeptImage,
   ) {
     this.id = id;
-    this.#component = new LinkedComponent(plan, modules);
+    this.#component = new LinkedComponent(plan, modules, { start });
     this.#restorable = restorable;
     this.#limits = limits;
   }

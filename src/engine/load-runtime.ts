@@ -1,7 +1,7 @@
 import type { CompiledComponent } from './core-modules.ts';
 import { GlueRuntime } from './glue-runtime.ts';
 import type { ComponentRuntime } from './guest-instance.ts';
-import { LinkedRuntime } from './linked-runtime.ts';
+import { defaultPoolLimits, LinkedRuntime } from './linked-runtime.ts';
 import type { LinkPlan } from './linker/plan.ts';
 
 /** Loads a component into this worker, in the form it has. */
@@ -11,13 +11,21 @@ export async function loadRuntime({
   entry,
   text,
   modules,
+  start,
 }: CompiledComponent): Promise<ComponentRuntime> {
   const { form } = entry;
   switch (form.kind) {
     case 'glue':
       return GlueRuntime.load(id, { name: digest, text }, modules);
     case 'plan':
-      return new LinkedRuntime(id, JSON.parse(text) as LinkPlan, [...modules.values()], form.reuse.ok);
+      return new LinkedRuntime(
+        id,
+        JSON.parse(text) as LinkPlan,
+        [...modules.values()],
+        form.reuse.ok,
+        defaultPoolLimits,
+        start,
+      );
     default:
       return form satisfies never;
   }

@@ -10,6 +10,7 @@ import { pageCounters } from './page-counter.ts';
 import { type CanonOptions, type LinkPlan, planRevision } from './plan.ts';
 import { compactPlan } from './plan-compaction.ts';
 import { rewriteModule } from './rewrite-module.ts';
+import { type StartImage, startImageOf } from './start-image.ts';
 import type { FunctionType } from './value-type.ts';
 
 /** Pages of 64 KiB a guest's memory may have when nothing else is said: all that 32 bits address. */
@@ -23,6 +24,8 @@ export type ParsedComponent =
       readonly modules: readonly { readonly name: string; readonly bytes: Uint8Array }[];
       /** Whether instances can be restored. */
       readonly eligible: Eligibility;
+      /** The memory before any code runs, where that is worth keeping; `bytes` are those of its runs. */
+      readonly start: { readonly image: StartImage; readonly bytes: Uint8Array } | undefined;
     }
   | { readonly linkable: false; readonly reason: string };
 
@@ -69,15 +72,18 @@ function parse(
   });
   checkOptions(plan);
   const counters = verdict.ok ? pageCounters(modules, verdict.sizeInstructions) : [];
+  const start = verdict.ok ? startImageOf(modules) : undefined;
   return {
     linkable: true,
     plan,
+    start,
     modules: modules.map((module, index) => ({
       name: plan.modules[index] ?? '',
       bytes: rewriteModule(module, {
         exportState: verdict.ok,
         maxMemoryPages,
         pageCounter: counters[index],
+        data: index === start?.image.module ? start.emptied : undefined,
       }),
     })),
     eligible: verdict.ok ? { ok: true } : verdict,

@@ -3,6 +3,7 @@ import { CanonContext } from './canon-context.ts';
 import type { BoundImport } from './import-call.ts';
 import type { InstanceState } from './instance-state.ts';
 import type { CanonOptions, CoreFunctionPlan, CoreSort, LinkPlan } from './plan.ts';
+import { memoryExport } from './rewrite-module.ts';
 
 type CoreExports = Readonly<Record<string, unknown>>;
 
@@ -30,9 +31,13 @@ export class CoreLinker {
 
   /**
    * Instantiates everything; core start functions run here. What a module imports as `_initialize` is called by its
-   * start function, where nothing may wait: with `putOff` it gets one that does nothing, and the real one is kept.
+   * start function, where nothing may wait: with `putOff` it gets one that does nothing, and the real one is kept. `fillMemory` is told of the memory whose state is exported.
    */
-  instantiate(modules: readonly WebAssembly.Module[], putOff: boolean): void {
+  instantiate(
+    modules: readonly WebAssembly.Module[],
+    putOff: boolean,
+    fillMemory: (module: number, memory: WebAssembly.Memory) => void,
+  ): void {
     this.#state.destructors.push(
       ...this.#plan.resources.map((resource, index) => this.#destructor(index, resource)),
     );
@@ -49,7 +54,10 @@ export class CoreLinker {
       const module = modules[instance.module];
       if (module === undefined)
         throw new ShimError('internal', 'the link plan names a module that is not there');
-      this.instances.push(new WebAssembly.Instance(module, imports as WebAssembly.Imports).exports);
+      const { exports } = new WebAssembly.Instance(module, imports as WebAssembly.Imports);
+      this.instances.push(exports);
+      if (Object.hasOwn(exports, memoryExport))
+        fillMemory(instance.module, exports[memoryExport] as WebAssembly.Memory);
     }
   }
 

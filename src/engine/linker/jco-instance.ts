@@ -52,6 +52,6 @@ export function linkedComponent(
   return new LinkedComponent(
     JSON.parse(JSON.stringify(parsed.plan)),
     parsed.modules.map((module) => new WebAssembly.Module(Uint8Array.from(module.bytes))),
-    options.onlyGeneric,
+    { start: parsed.start, onlyGeneric: options.onlyGeneric },
   );
 }

@@ -1,3 +1,4 @@
+import { readSync } from 'node:fs';
 import { ShimError } from '../../error.ts';
 import { HostLinks } from './host-links.ts';
 import type { BoundImport } from './import-call.ts';
@@ -10,6 +11,7 @@ import { MappedImage } from './mapped-image.ts';
 import { MemoryCodecs } from './memory-codec.ts';
 import { type Image, MemoryImage } from './memory-image.ts';
 import { type ExportedFunction, type LinkPlan, planRevision } from './plan.ts';
+import type { StartImage } from './start-image.ts';
 
 /** A component ready to be instantiated any number of times: its functions compiled once, its modules shared. */
 export class LinkedComponent {
@@ -23,15 +25,30 @@ export class LinkedComponent {
   #waitsAtStart = false;
   /** The image that instances share as long as they begin alike. */
   #image: Image | undefined;
+  /** What the memory of one core module is before any code runs, where the module does not bring it itself. */
+  readonly #start: { readonly module: number; readonly image: Image; readonly settled: boolean } | undefined;
 
   /**
-   * `modules` are the plan's core modules, compiled, in its order; `onlyGeneric` leaves the hand-written ways of common
-   * host functions aside. Throws `internal` for a plan of another revision.
+   * `modules` are the plan's core modules, compiled, in its order; `start` is the image that belongs to them;
+   * `onlyGeneric` leaves the hand-written ways of common host functions aside. Throws `internal` for a plan of another
+   * revision.
    */
-  constructor(plan: LinkPlan, modules: readonly WebAssembly.Module[], onlyGeneric = false) {
+  constructor(
+    plan: LinkPlan,
+    modules: readonly WebAssembly.Module[],
+    {
+      start,
+      onlyGeneric = false,
+    }: { readonly start?: KeptImage | undefined; readonly onlyGeneric?: boolean | undefined } = {},
+  ) {
     if (plan.revision !== planRevision || modules.length !== plan.modules.length)
       throw new ShimError('internal', 'the link plan was made by another version: prepare the app again');
     this.plan = plan;
+    if (start !== undefined) {
+      const { module, settled } = start.image;
+      this.#start = { module, settled, image: openImage(start) };
+      if (settled) this.#image = this.#start.image;
+    }
     this.modules = modules;
     this.links = new HostLinks(plan);
     const codecs = new MemoryCodecs(new Layouts(plan.types), plan.resources);
@@ -51,8 +68,18 @@ export class LinkedComponent {
     return this.#exports.get(interfaceName)?.get(name);
   }
 
+  /** Gives the memory of a core module that was just instantiated its contents. */
+  fillMemory(module: number, memory: WebAssembly.Memory): void {
+    if (this.#start?.module !== module) return;
+    if (memory.buffer.byteLength !== this.#start.image.memoryBytes)
+      throw new ShimError('internal', 'a core module and the image of its memory do not belong together');
+    this.#start.image.fill(memory);
+  }
+
   /** The image to which an instance's memory, as it is now, goes back: that of the other instances if it is alike. */
   imageOf(memory: WebAssembly.Memory): Image {
+    // No code has run, so there is nothing to compare.
+    if (this.#start?.settled === true) return this.#start.image;
     const contents = Buffer.from(memory.buffer);
     if (this.#image?.matches(contents) === true) {
       this.#image.attach(memory);
@@ -92,6 +119,26 @@ export class LinkedComponent {
     await instance.initialize();
     return instance;
   }
+}
+
+/** An image with its contents: a file of `makeImageFile`, or the bytes of its runs where there can be none. */
+export type KeptImage = { readonly image: StartImage; readonly fd?: number; readonly bytes?: Uint8Array };
+
+function openImage({ image: { memoryBytes, runs }, fd, bytes }: KeptImage): Image {
+  const mapped = fd === undefined ? undefined : MappedImage.open(memoryBytes, runs, fd);
+  if (mapped !== undefined) return mapped;
+  const read = (offset: number, length: number, place: number): Uint8Array => {
+    if (fd === undefined) return (bytes ?? new Uint8Array(0)).subarray(place, place + length);
+    const run = new Uint8Array(length);
+    readSync(fd, run, 0, length, offset);
+    return run;
+  };
+  let place = 0;
+  const copied = runs.map(([offset, length]) => {
+    place += length;
+    return { offset, bytes: read(offset, length, place - length) };
+  });
+  return new MemoryImage(memoryBytes, copied);
 }
 
 type CompiledEntry = { readonly plan: ExportedFunction; readonly compiled: CompiledExport };

@@ -37,7 +37,9 @@ export class LinkedInstance {
     this.#state = state;
     this.#core = new CoreLinker(component.plan, state, component.boundImports);
     try {
-      this.#core.instantiate(component.modules, putOff);
+      this.#core.instantiate(component.modules, putOff, (module, memory) =>
+        component.fillMemory(module, memory),
+      );
     } catch (thrown) {
       state.fail(thrown);
       if (WebAssembly.SuspendError !== undefined && thrown instanceof WebAssembly.SuspendError)

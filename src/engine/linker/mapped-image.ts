@@ -1,4 +1,5 @@
 import { closeSync, ftruncateSync, writeSync } from 'node:fs';
+import { ShimError } from '../../error.ts';
 import {
   addressOf,
   createMemoryFile,
@@ -7,8 +8,9 @@ import {
   sealMemoryFile,
 } from '../../linux-memory.ts';
 import { hold, ownDescriptors } from '../worker-descriptors.ts';
-import { type Image, MemoryImage } from './memory-image.ts';
+import { type Image, MemoryImage, type Run } from './memory-image.ts';
 import { pageBytes, readOwnPages } from './own-pages.ts';
+import type { StartImage } from './start-image.ts';
 
 /** Size of a memory from which mapping pays: below it, copying all of it takes no longer than asking for what was written. */
 export const minMappedBytes = 512 * 1024;
@@ -32,38 +34,39 @@ export class MappedImage implements Image {
   readonly #image: MemoryImage;
   readonly #addresses = new WeakMap<WebAssembly.Memory, bigint>();
 
-  private constructor(image: MemoryImage, fd: number) {
+  /** `fd` is a sealed file with the runs at their places. Throws where it cannot be mapped. */
+  private constructor(memoryBytes: number, runs: StartImage['runs'], fd: number) {
     this.#fd = fd;
-    this.#ranges = rangesOf(image);
-    const memory = new WebAssembly.Memory({ initial: image.memoryBytes / alignment });
-    this.attach(memory);
+    this.#ranges = rangesOf(runs);
+    const memory = new WebAssembly.Memory({ initial: memoryBytes / alignment });
+    this.#map(memory);
     this.#pristine = new Uint8Array(memory.buffer);
     this.#image = new MemoryImage(
-      image.memoryBytes,
-      image.runs.map(({ offset, bytes }) => ({
-        offset,
-        bytes: this.#pristine.subarray(offset, offset + bytes.length),
-      })),
+      memoryBytes,
+      runs.map(([offset, length]) => ({ offset, bytes: this.#pristine.subarray(offset, offset + length) })),
     );
   }
 
   /** Puts an image into a file; undefined where that does not pay, or where this system does not let us. */
   static make(image: MemoryImage): MappedImage | undefined {
     if (image.memoryBytes < minMappedBytes || ownDescriptors().pagemapFd === undefined) return undefined;
-    let fd: number | undefined;
+    const fd = makeImageFile(image.memoryBytes, image.runs);
+    if (fd === undefined) return undefined;
+    const runs = image.runs.map(({ offset, bytes }) => [offset, bytes.length] as const);
+    const mapped = MappedImage.open(image.memoryBytes, runs, fd);
+    if (mapped !== undefined && hold(fd)) return mapped;
+    closeSync(fd);
+    return undefined;
+  }
+
+  /** Takes a file of `makeImageFile`, which stays its maker's; undefined where this system does not let us map it. */
+  static open(memoryBytes: number, runs: StartImage['runs'], fd: number): MappedImage | undefined {
     try {
-      fd = createMemoryFile('guest-image');
-      ftruncateSync(fd, image.memoryBytes);
-      for (const { offset, bytes } of image.runs) writeSync(fd, bytes, 0, bytes.length, offset);
-      sealMemoryFile(fd);
-      const mapped = new MappedImage(image, fd);
-      if (hold(fd)) return mapped;
-      closeSync(fd);
-      return undefined;
-    } catch {
-      // A kernel or a filter without one of these: copying needs none of them.
-      if (fd !== undefined) closeSync(fd);
-      return undefined;
+      return new MappedImage(memoryBytes, runs, fd);
+    } catch (thrown) {
+      // A kernel or a filter without one of the calls: copying needs none of them.
+      if (thrown instanceof ShimError) return undefined;
+      throw thrown;
     }
   }
 
@@ -76,10 +79,24 @@ export class MappedImage implements Image {
   }
 
   attach(memory: WebAssembly.Memory): void {
-    // Also pages that were only read count as a memory's own; those of the time before are given back.
-    discardMemory(memory.buffer, 0, memory.buffer.byteLength);
+    try {
+      // Also pages that were only read count as a memory's own; those of the time before are given back.
+      discardMemory(memory.buffer, 0, memory.buffer.byteLength);
+      this.#map(memory);
+      this.#addresses.set(memory, addressOf(memory.buffer));
+    } catch (thrown) {
+      // The kernel has no room for another mapping: this memory gets a copy, and is restored by copying.
+      if (!(thrown instanceof ShimError)) throw thrown;
+      this.#image.fill(memory);
+    }
+  }
+
+  fill(memory: WebAssembly.Memory): void {
+    this.attach(memory);
+  }
+
+  #map(memory: WebAssembly.Memory): void {
     for (const [start, length] of this.#ranges) mapPrivately(memory.buffer, start, length, this.#fd);
-    this.#addresses.set(memory, addressOf(memory.buffer));
   }
 
   restore(memory: WebAssembly.Memory, view: Uint8Array): number {
@@ -104,12 +121,29 @@ export class MappedImage implements Image {
   }
 }
 
+/**
+ * A sealed file in memory with the runs of an image at their places. Undefined where this system has no such files.
+ */
+export function makeImageFile(memoryBytes: number, runs: readonly Run[]): number | undefined {
+  let fd: number | undefined;
+  try {
+    fd = createMemoryFile('guest-image');
+    ftruncateSync(fd, memoryBytes);
+    for (const { offset, bytes } of runs) writeSync(fd, bytes, 0, bytes.length, offset);
+    sealMemoryFile(fd);
+    return fd;
+  } catch {
+    if (fd !== undefined) closeSync(fd);
+    return undefined;
+  }
+}
+
 /** Where the file is mapped: the runs, widened to whole pages, put together where they meet. */
-function rangesOf({ runs }: MemoryImage): readonly (readonly [start: number, length: number])[] {
+function rangesOf(runs: StartImage['runs']): readonly (readonly [start: number, length: number])[] {
   const ranges: [start: number, end: number][] = [];
-  for (const { offset, bytes } of runs) {
+  for (const [offset, length] of runs) {
     const start = Math.floor(offset / alignment) * alignment;
-    const end = Math.ceil((offset + bytes.length) / alignment) * alignment;
+    const end = Math.ceil((offset + length) / alignment) * alignment;
     const last = ranges.at(-1);
     if (last !== undefined && start <= last[1]) last[1] = end;
     else ranges.push([start, end]);

@@ -17,6 +17,8 @@ export type Image = {
   matches(memory: Buffer): boolean;
   /** Takes a memory in whose contents are those of the image. */
   attach(memory: WebAssembly.Memory): void;
+  /** Takes a new memory in and gives it the contents of the image. */
+  fill(memory: WebAssembly.Memory): void;
   /**
    * Writes the image back; all else, growth since then included, becomes zero. Returns the bytes that the memory takes
    * for itself from then on. `view` is all of the memory.
@@ -59,6 +61,10 @@ export class MemoryImage implements Image {
   }
 
   attach(_memory: WebAssembly.Memory): void {}
+
+  fill(memory: WebAssembly.Memory): void {
+    this.restore(memory, new Uint8Array(memory.buffer));
+  }
 
   restore(_memory: WebAssembly.Memory, view: Uint8Array): number {
     let offset = 0;

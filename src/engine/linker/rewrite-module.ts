@@ -43,10 +43,13 @@ export function rewriteModule(
     exportState,
     maxMemoryPages,
     pageCounter,
+    data,
   }: {
     readonly exportState: boolean;
     readonly maxMemoryPages: number;
     readonly pageCounter?: PageCounter | undefined;
+    /** The section that takes the place of the module's data. */
+    readonly data?: Uint8Array | undefined;
   },
 ): Uint8Array {
   const additions = new Map<number, Addition>();
@@ -74,6 +77,8 @@ export function rewriteModule(
     } else if (id === sectionIds.memory && module.memories.length > 0) {
       const limits = module.memories.map((memory) => cappedLimits(memory, maxMemoryPages));
       chunks.push(section(id, Uint8Array.from([...leb(limits.length), ...limits.flat()])));
+    } else if (id === sectionIds.data && data !== undefined) {
+      chunks.push(data);
     } else if (id === sectionIds.code && pageCounter !== undefined) {
       chunks.push(section(id, pageCounter.code(new BinaryReader(module.bytes, body, end))));
     } else {
