@@ -57,6 +57,18 @@ export function discardMemory(memory: ArrayBuffer, start: number, length: number
   check(libc.madvise(address, BigInt(length), dontNeed), `discarding ${length} bytes of memory`);
 }
 
+/**
+ * Asks the kernel for huge pages under a large buffer that is about to be filled: 13 MB then take 7 page faults in place of
+ * 3,400. Only a wish: where it is not granted nothing changes.
+ */
+export function preferHugePages(buffer: ArrayBuffer): void {
+  const [hugePageBytes, hugePage] = [2n * 1024n * 1024n, 14];
+  const begin = getRawPointer(buffer);
+  const start = ((begin + hugePageBytes - 1n) / hugePageBytes) * hugePageBytes;
+  const end = ((begin + BigInt(buffer.byteLength)) / hugePageBytes) * hugePageBytes;
+  if (end > start) libc.madvise(start, end - start, hugePage);
+}
+
 function checkRange(memory: ArrayBuffer, start: number, length: number): void {
   if (start >= 0 && length > 0 && start + length <= memory.byteLength) return;
   throw new ShimError(

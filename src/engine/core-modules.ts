@@ -31,7 +31,9 @@ export function openEntries(prepared: PreparedApp): ReadonlyMap<string, EntryCon
   return entries;
 }
 
-/** Compiles the core modules of every component, each entry once. Throws `data-loss` for one that does not compile. */
+/**
+ * Compiles the core modules of every component, each entry once; the entries cannot be used afterwards. Throws `data-loss` for one that does not compile.
+ */
 export async function compileCoreModules(
   prepared: PreparedApp,
   entries: ReadonlyMap<string, EntryContent>,
@@ -42,6 +44,7 @@ export async function compileCoreModules(
     // While V8's own threads compile.
     const kept = start === undefined ? {} : { start: keep(start) };
     compiled.set(path, { entry, text, modules: await modules, ...kept });
+    release(coreModules);
   }
   return prepared.components.flatMap(({ id, digest, entryPath }) => {
     const content = compiled.get(entryPath);
@@ -57,7 +60,13 @@ function keep({ image, bytes }: NonNullable<EntryContent['start']>): KeptImage {
     return { offset, bytes: bytes.subarray(place - length, place) };
   });
   const fd = makeImageFile(image.memoryBytes, runs);
-  return fd === undefined ? { image, bytes } : { image, fd };
+  return fd === undefined ? { image, bytes: Uint8Array.from(bytes) } : { image, fd };
+}
+
+/** Gives back the bytes of an entry, of which V8 has a copy: nothing else would make it collect them for a long time. */
+function release(coreModules: EntryContent['coreModules']): void {
+  const [first] = coreModules;
+  if (first !== undefined) (first[1].buffer as ArrayBuffer).transfer(0);
 }
 
 async function compileAll(

@@ -14,6 +14,7 @@ import {
 import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
+import { preferHugePages } from '../linux-memory.ts';
 
 /**
  * Files that only this node's shim can have written: an HMAC-SHA256 with a key that only their owner can read, then the
@@ -24,6 +25,9 @@ import { ShimError } from '../error.ts';
 /** Bytes of the key, and of the code in front of a payload. */
 const keyBytes = 32;
 const codeBytes = 32;
+
+/** Size from which a file is read into huge pages. */
+const hugeBytes = 4 * 1024 * 1024;
 
 const keyFile = 'seal.key';
 const ownerOnly = 0o600;
@@ -137,6 +141,7 @@ function readOwnFile(path: string, maxBytes: number, touch = false): Buffer {
     if (problem !== undefined) throw untrusted(path, problem);
     if (info.size > maxBytes) throw untrusted(path, `it has ${info.size} bytes, the limit is ${maxBytes}`);
     const bytes = Buffer.allocUnsafeSlow(info.size);
+    if (info.size >= hugeBytes) preferHugePages(bytes.buffer);
     let length = 0;
     for (let count = -1; count !== 0 && length < bytes.length; length += count)
       count = readSync(fd, bytes, length, bytes.length - length, null);
