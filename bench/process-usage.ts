@@ -10,10 +10,25 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }
 
-/** Proportional set size of a process in MiB: shared pages are split among those who share them. */
-export function pssMiB(pid: number): number {
+/** What a process has in memory, MiB. */
+export type MemoryUse = {
+  /** All of it, pages of others included. */
+  readonly rssMiB: number;
+  /** Proportional set size: shared pages are split among those who share them. */
+  readonly pssMiB: number;
+  /** Pages that no file stands behind: heaps of JavaScript and of C, linear memories, stacks. */
+  readonly anonymousMiB: number;
+};
+
+export function memoryUse(pid: number): MemoryUse {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+  const field = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1]) / 1024;
+  return { rssMiB: field('Rss'), pssMiB: field('Pss'), anonymousMiB: field('Anonymous') };
+}
+
+export function pssMiB(pid: number): number {
+  return memoryUse(pid).pssMiB;
 }
 
 /** Pids of a process's children. */

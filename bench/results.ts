@@ -1,6 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Conditions } from './conditions.ts';
+import type { MemoryUse } from './process-usage.ts';
 import type { Measurement } from './statistics.ts';
 
 /** The parts of the benchmark, in the order they run and are told. `soak` runs only when it is asked for. */
@@ -22,12 +23,9 @@ export type PartName = (typeof partNames)[number];
 export type Failure = { readonly subject: string; readonly reason: string };
 
 /** Memory at one moment of a long run. */
-export type MemorySample = {
+export type MemorySample = MemoryUse & {
   /** Requests answered so far. */
   readonly requests: number;
-  readonly pssMiB: number;
-  /** Objects of the worker's JavaScript heap that are alive, MiB; where it was asked for. */
-  readonly heapMiB?: number;
 };
 
 /** What one part gave. */

@@ -1,9 +1,9 @@
 import type { Bench } from './bench.ts';
 import { load, loadTool } from './load.ts';
-import { pssMiB } from './process-usage.ts';
+import { memoryUse } from './process-usage.ts';
 import type { MemorySample, PartResult } from './results.ts';
 import { startPod } from './servers.ts';
-import { leastSquares, Rounds } from './statistics.ts';
+import { leastSquares, type Measurement, Rounds } from './statistics.ts';
 import { soakSlope } from './tables.ts';
 
 /** Requests in all; the first tenth warms up and is left out of the slope. */
@@ -25,27 +25,18 @@ export async function measureSoak(bench: Bench): Promise<PartResult> {
       bench.signal.throwIfAborted();
       const slice = await load(tool, { ...server, seconds: bench.flags.seconds ?? sliceSeconds });
       requests += slice.requests;
-      samples.push({ requests, pssMiB: pssMiB(server.pid) });
+      samples.push({ requests, ...memoryUse(server.pid) });
       rounds.add('requests per second', 'hello', 'requests/s', slice.perSecond);
-      process.stdout.write(`\r${requests} requests`);
+      if (process.stdout.isTTY) process.stdout.write(`\r${requests} of ${wanted} requests\r`);
     }
-    process.stdout.write('\r');
     const steady = samples.filter((sample) => sample.requests > wanted * warmUpShare);
-    const line = leastSquares(steady.map((sample) => [sample.requests, sample.pssMiB * 1024 * 1024]));
     const one = (value: number) => ({ median: value, min: value, max: value, rounds: 1 });
     return {
       measurements: [
         ...rounds.summary(),
         { quantity: 'requests answered', subject: 'hello', unit: 'requests', ...one(requests) },
-        {
-          quantity: soakSlope,
-          subject: 'hello',
-          unit: 'bytes',
-          median: line.slope,
-          min: line.slope - line.slopeMargin,
-          max: line.slope + line.slopeMargin,
-          rounds: steady.length,
-        },
+        slopeOf(soakSlope, steady, ({ pssMiB }) => pssMiB),
+        slopeOf('of it anonymous memory', steady, ({ anonymousMiB }) => anonymousMiB),
       ],
       failures: [],
       samples,
@@ -53,4 +44,23 @@ export async function measureSoak(bench: Bench): Promise<PartResult> {
   } finally {
     await server.stop();
   }
+}
+
+/** Bytes that a kind of memory grows by with each request; `min` and `max` are the ends of the 95 % interval. */
+function slopeOf(
+  quantity: string,
+  samples: readonly MemorySample[],
+  mebibytes: (sample: MemorySample) => number,
+): Measurement {
+  const points = samples.map((sample) => [sample.requests, mebibytes(sample) * 1024 * 1024] as const);
+  const { slope, slopeMargin } = leastSquares(points);
+  return {
+    quantity,
+    subject: 'hello',
+    unit: 'bytes',
+    median: slope,
+    min: slope - slopeMargin,
+    max: slope + slopeMargin,
+    rounds: samples.length,
+  };
 }
