@@ -1,5 +1,5 @@
 /* containerd-shim-spin-v2: the program containerd runs for every Spin container. It reads the command line and hands
-   over to start.c, delete.c or pause.c; -v and -info are answered here. */
+   over to start.c, delete.c, pause.c or engine.c; -v and -info are answered here. */
 #include "launcher.h"
 
 #include <errno.h>
@@ -135,6 +135,10 @@ int main(int argc, char **argv) {
     current_verb = "pause";
     return pause_verb(argc - 2, argv + 2);
   }
+  if (argc > 1 && strcmp(argv[1], "engine") == 0) {
+    current_verb = "engine";
+    return engine_verb(argc - 2, argv + 2);
+  }
   struct call call = {"", "", "", "", "", false};
   const struct {
     const char *name;
@@ -170,5 +174,5 @@ int main(int argc, char **argv) {
   if (strcmp(*next, "start") == 0) return start_verb(&call);
   if (strcmp(*next, "delete") == 0) return delete_verb(&call);
   current_verb = "";
-  fail("unknown verb \"%s\"; the verbs are start, delete and pause", *next);
+  fail("unknown verb \"%s\"; the verbs are start, delete, pause and engine", *next);
 }

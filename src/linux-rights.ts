@@ -1,5 +1,5 @@
 import { dlopen, getRawPointer } from 'node:ffi';
-import { closeSync, constants, openSync, readdirSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { ShimError } from './error.ts';
 import { check } from './linux.ts';
 
@@ -9,7 +9,6 @@ import { check } from './linux.ts';
  */
 
 const { functions: libc } = dlopen(null, {
-  memfd_create: { arguments: ['string', 'uint32'], return: 'int32' },
   prctl: { arguments: ['int32', 'uint64', 'uint64', 'uint64', 'uint64'], return: 'int32' },
   setrlimit: { arguments: ['int32', 'buffer'], return: 'int32' },
   syscall: { arguments: ['int64', 'int64', 'int64', 'int64', 'int64'], return: 'int64' },
@@ -288,15 +287,6 @@ function addPath(ruleset: number, path: string, rights: bigint): void {
   } finally {
     closeSync(fd);
   }
-}
-
-/** A file without a name that holds `content`; whoever has the descriptor may open it again. */
-export function memoryFile(name: string, content: string): number {
-  const closeOnExec = 1;
-  const fd = check(libc.memfd_create(name, closeOnExec), `keeping "${name}" in memory`);
-  const bytes = Buffer.from(content);
-  for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
-  return fd;
 }
 
 /** The rights of one thread as /proc/…/status shows them. */

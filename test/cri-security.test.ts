@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import type { ContainerInput } from './support/cri.ts';
 import { SpinNode } from './support/spin-node.ts';
@@ -47,6 +47,11 @@ const cases: readonly {
   },
 ];
 
+/** What the descriptors of a process are. */
+function openFiles(pid: number): readonly string[] {
+  return readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+}
+
 describe('the security context of a pod', { timeout: 180_000 }, () => {
   let node: SpinNode;
 
@@ -62,6 +67,7 @@ describe('the security context of a pod', { timeout: 180_000 }, () => {
       const pid = await pod.pid();
       for (const [field, value] of Object.entries({ ...always, ...threads }))
         assert.deepEqual(fieldOfThreads(pid, field), [value], field);
+      assert.ok(!openFiles(pid).includes('anon_inode:[io_uring]'));
       assert.equal((await pod.request('/kv/colour')).text, 'green');
       await pod.stop(10);
       assert.equal((await pod.status()).exit_code, 0);

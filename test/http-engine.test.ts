@@ -26,6 +26,9 @@ component = "rust"
 source = "rust-http.wasm"
 `;
 
+/** What a container leaves its engine that runs as another user than root. */
+const anotherUser = { uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] };
+
 /** Glue of a component that brings its worker down in the ways a defect of ours could. */
 const crashingGlue = `export function instantiate() {
   const handle = (request) => {
@@ -264,15 +267,20 @@ setInterval(() => {}, 1000);`,
     await hanging;
   });
 
-  test('a worker that dies is replaced, and serving goes on at the same address', async (t) => {
-    const engine = await TestEngine.start(t, await crashingApp(folder, prepared));
-    for (const path of ['/throw', '/reject', '/heap']) {
-      assert.equal(await getOnce(engine.port, path), 'ECONNRESET', path);
-      assert.equal(await getOnce(engine.port, '/'), '500 ', path);
-      const log = await engine.stderr();
-      assert.ok(log.includes(`(request in flight: component "rust", GET ${path})\n`), log);
-    }
-  });
+  for (const [whose, paths, changes] of [
+    ['', ['/throw', '/reject', '/heap'], {}],
+    [', as the user of a container', ['/throw'], { security: anotherUser }],
+  ] as const) {
+    test(`a worker that dies is replaced, and serving goes on at the same address${whose}`, async (t) => {
+      const engine = await TestEngine.start(t, await crashingApp(folder, prepared), changes);
+      for (const path of paths) {
+        assert.equal(await getOnce(engine.port, path), 'ECONNRESET', path);
+        assert.equal(await getOnce(engine.port, '/'), '500 ', path);
+        const log = await engine.stderr();
+        assert.ok(log.includes(`(request in flight: component "rust", GET ${path})\n`), log);
+      }
+    });
+  }
 
   test('a worker that keeps dying ends the engine with its reason', async (t) => {
     const engine = await TestEngine.start(t, await crashingApp(folder, prepared));

@@ -1,5 +1,5 @@
 // The launcher as containerd meets it: the built program, real processes, mounts, cgroups and namespaces. One file of more
-// than 500 lines because all four verbs are tested through the same few ways of running it and cleaning up after it.
+// than 500 lines because all its verbs are tested through the same few ways of running it and cleaning up after it.
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, type StdioOptions, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -889,5 +889,29 @@ describe('pause', { concurrency: 4 }, () => {
     ];
     for (const [args, reason] of cases) assertFailure(await run(['pause', ...args]), reason);
     assert.equal((await run(['pause', '-sysctl=net.ipv4.ip_forward=a\nb'])).err.split('\n').length, 2);
+  });
+});
+
+describe('engine', () => {
+  const ask = `const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('fs');
+    const links = readdirSync('/proc/self/fd').map((fd) => { try { return readlinkSync('/proc/self/fd/' + fd) } catch { return '' } });
+    const status = readFileSync('/proc/self/status', 'utf8').split('\\n').filter((line) => /^(NoNewPrivs|Seccomp):/.test(line));
+    console.log(JSON.stringify([links.includes('anon_inode:[io_uring]'), status, process.argv.length]));`;
+
+  test('becomes the program, which has no io_uring and gains no privileges', async () => {
+    const { code, out, err } = await run(['engine', process.execPath, '-e', ask, 'argument']);
+    assert.deepEqual([code, err], [0, '']);
+    assert.deepEqual(JSON.parse(String(out)), [false, ['NoNewPrivs:\t1', 'Seccomp:\t2'], 2]);
+  });
+
+  test('a program that is not there or not given is told in one line', async () => {
+    const missing = await run(['engine', '/nowhere']);
+    assert.deepEqual(
+      [missing.code, missing.err],
+      [1, 'containerd-shim-spin-v2 engine: cannot run "/nowhere": No such file or directory\n'],
+    );
+    const none = await run(['engine']);
+    assert.equal(none.code, 1);
+    assert.match(none.err, /^containerd-shim-spin-v2 engine: no program given; give it as .*\n$/);
   });
 });

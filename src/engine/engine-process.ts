@@ -27,6 +27,10 @@ export type EngineExit = {
 export type EngineSpawnOptions = {
   /** Descriptors of ours that the engine inherits as its 1 and 2; the command line uses them for the guest's output. */
   readonly inheritOutput?: boolean;
+  /** Absolute path of the launcher, through which an engine boots without io_uring. */
+  readonly launcher?: string;
+  /** Told the pid at once; what it does is waited for, and when it fails the engine is ended. */
+  readonly place?: (pid: number) => Promise<void>;
   /** Time for booting, milliseconds. */
   readonly bootTimeoutMs?: number;
 };
@@ -71,7 +75,10 @@ export class EngineProcess {
   static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
     const { node, engine } = findInstallation();
     const output = options.inheritOutput === true ? 'inherit' : 'ignore';
-    const child = spawn(node, [...engineFlags, engine], {
+    const command = [node, ...engineFlags, engine];
+    const { launcher } = options;
+    const [program = node, ...args] = launcher === undefined ? command : [launcher, 'engine', ...command];
+    const child = spawn(program, args, {
       cwd: '/',
       detached: true,
       env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
@@ -86,7 +93,13 @@ export class EngineProcess {
       });
     }
     const process_ = new EngineProcess(child, pid);
-    await process_.#reply('ready', 'boot', options.bootTimeoutMs ?? defaultBootTimeoutMs);
+    const ready = process_.#reply('ready', 'boot', options.bootTimeoutMs ?? defaultBootTimeoutMs);
+    const placed = (options.place?.(pid) ?? Promise.resolve()).catch((error: unknown) => {
+      process_.signal('SIGKILL');
+      throw error;
+    });
+    // The placing first: what it says is why an engine that it ended does not come up.
+    await Promise.all([placed, ready]);
     return process_;
   }
 

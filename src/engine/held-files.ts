@@ -1,7 +1,7 @@
-import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { ShimError } from '../error.ts';
 import { openBeneath } from '../linux.ts';
-import { memoryFile } from '../linux-rights.ts';
+import { createMemoryFile, sealMemoryFile } from '../linux-memory.ts';
 import type { EngineClaim, VolumeGrant } from './messages.ts';
 
 /** Fields of a claim that name a file which every worker reads when it loads the app. */
@@ -26,7 +26,7 @@ export function holdFiles(claim: EngineClaim): EngineClaim {
     readByWorkers.map((name) => {
       const path = claim[name] ?? ofTheNode.get(name);
       const content = path === undefined ? undefined : readRegular(path);
-      return [name, content === undefined ? undefined : pathOf(memoryFile(name, content))];
+      return [name, content === undefined ? undefined : pathOf(memoryFileOf(name, content))];
     }),
   );
   const { app } = claim.prepared;
@@ -42,6 +42,14 @@ export function holdFiles(claim: EngineClaim): EngineClaim {
     ],
   }));
   return { ...claim, ...files, prepared: { ...claim.prepared, app: { ...app, components } } };
+}
+
+/** A file in memory that whoever has its descriptor may open again, and nobody can change. */
+function memoryFileOf(name: string, content: string): number {
+  const fd = createMemoryFile(name);
+  writeFileSync(fd, content);
+  sealMemoryFile(fd);
+  return fd;
 }
 
 function pathOf(fd: number): string {

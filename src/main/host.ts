@@ -140,7 +140,7 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
   const imageOf: ImageOf = (id) => imageOfContainer(grpc, id);
   const spinImages = new SpinImages(new ContainerdBlobs(address, namespace), imageOf);
   const linuxEvents = new LinuxEvents((envelope) => events.forward(envelope));
-  const pool = new EnginePool(config.warmEngines, log);
+  const pool = new EnginePool(config.warmEngines, log, launcher);
   const pidFile = join(runDir, `${name}.pid`);
 
   const end = async (): Promise<void> => {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { test } from 'node:test';
+import { waitFor } from '../../test/support/wait.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { EnginePool } from './engine-pool.ts';
 
@@ -7,8 +9,11 @@ const { logger } = new LogHub('fatal', { write: () => {} });
 
 test('a warm engine is given out once, and the rest end with the pool', async () => {
   const pool = new EnginePool(1, logger);
-  const first = await pool.take();
-  const second = await pool.take();
+  const placed: number[] = [];
+  const place = async (pid: number): Promise<void> => void placed.push(pid);
+  const first = await pool.take(place);
+  const second = await pool.take(place);
+  assert.deepEqual(placed, [first.pid, second.pid]);
   assert.notEqual(first.pid, second.pid);
   for (const engine of [first, second]) {
     engine.signal('SIGKILL');
@@ -19,9 +24,26 @@ test('a warm engine is given out once, and the rest end with the pool', async ()
 
 test('without warm engines one is booted on demand', async () => {
   const pool = new EnginePool(0, logger);
-  const engine = await pool.take();
-  assert.ok(engine.pid > 0);
+  let placed = 0;
+  const engine = await pool.take(async (pid) => {
+    placed = pid;
+  });
+  assert.equal(engine.pid, placed);
   engine.signal('SIGKILL');
   await engine.exited;
   await pool.close();
 });
+
+for (const size of [0, 1]) {
+  test(`an engine that cannot be placed is ended, of ${size} that wait`, async () => {
+    const pool = new EnginePool(size, logger);
+    let pid = 0;
+    const failing = async (given: number): Promise<void> => {
+      pid = given;
+      throw new Error('no such cgroup');
+    };
+    await assert.rejects(pool.take(failing), /no such cgroup/);
+    await waitFor(`the end of process ${pid}`, () => !existsSync(`/proc/${pid}`));
+    await pool.close();
+  });
+}

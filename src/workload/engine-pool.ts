@@ -1,4 +1,4 @@
-import { EngineProcess } from '../engine/engine-process.ts';
+import { EngineProcess, type EngineSpawnOptions } from '../engine/engine-process.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** Engines that are kept booted unless the configuration says otherwise. */
@@ -11,22 +11,33 @@ export const maxWarmEngines = 64;
 export class EnginePool {
   readonly #size: number;
   readonly #log: Logger;
+  readonly #launcher: string | undefined;
   readonly #warm: Promise<EngineProcess | undefined>[] = [];
   #closed = false;
 
-  constructor(size: number, log: Logger) {
+  /** `launcher`: absolute path of the launcher, through which engines boot without io_uring. */
+  constructor(size: number, log: Logger, launcher?: string) {
     this.#size = Math.min(maxWarmEngines, Math.max(0, Math.trunc(size)));
     this.#log = log;
+    this.#launcher = launcher;
     this.#fill();
   }
 
-  /** An engine that waits to be claimed; its place is filled in the background. Rejects `unavailable`. */
-  async take(): Promise<EngineProcess> {
+  /**
+   * An engine that waits to be claimed; its place is filled in the background. `place` puts its process where it belongs;
+   * where none waits, before it boots, so that all of its memory is counted there. Rejects `unavailable`, or as `place` does.
+   */
+  async take(place: (pid: number) => Promise<void>): Promise<EngineProcess> {
     const next = this.#warm.shift();
     const engine = await next;
+    if (engine === undefined) return this.#spawn({ place });
     // Not before this one is up: two that boot at once are both late.
-    if (engine !== undefined) setImmediate(() => this.#fill());
-    return engine ?? EngineProcess.spawn();
+    setImmediate(() => this.#fill());
+    await place(engine.pid).catch((error: unknown) => {
+      engine.signal('SIGKILL');
+      throw error;
+    });
+    return engine;
   }
 
   /** Ends the engines that nobody took. */
@@ -35,9 +46,15 @@ export class EnginePool {
     for (const engine of await Promise.all(this.#warm.splice(0))) engine?.signal('SIGKILL');
   }
 
+  #spawn(options: EngineSpawnOptions): Promise<EngineProcess> {
+    return EngineProcess.spawn(
+      this.#launcher === undefined ? options : { ...options, launcher: this.#launcher },
+    );
+  }
+
   #fill(): void {
     while (!this.#closed && this.#warm.length < this.#size) {
-      const booting: Promise<EngineProcess | undefined> = EngineProcess.spawn().then(
+      const booting: Promise<EngineProcess | undefined> = this.#spawn({}).then(
         (engine) => {
           engine.rehearse();
           void engine.exited.then(() => this.#drop(booting));

@@ -107,7 +107,7 @@ export class SpinContainer implements Workload {
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
-    const phases = new Phases<'files' | 'prepare' | 'engine' | 'cgroup' | 'claim' | 'hooks'>();
+    const phases = new Phases<'files' | 'prepare' | 'engine' | 'claim' | 'hooks'>();
     const volumes = volumesOf(spec);
     const { uid, gid } = securityOf(spec, false).security;
     const ownStateDir = await makeStateDirectory(bundle.path);
@@ -124,17 +124,15 @@ export class SpinContainer implements Workload {
     phases.end('prepare');
     if (signal.aborted)
       throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
-    const engine = await this.#runtime.pool.take();
+    const engine = await this.#runtime.pool.take((pid) => this.#held.addProcesses([pid], 'to be placed'));
     this.#engine = engine;
     void engine.exited.then(this.#resolveExited);
     phases.end('engine');
     const giveUp = (): void => engine.signal('SIGKILL');
     signal.addEventListener('abort', giveUp);
     try {
-      await this.#held.addProcesses([engine.pid], 'to be placed');
       if (spec.oomScoreAdj !== undefined)
         await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
-      phases.end('cgroup');
       const claim = ({ app, components }: PreparedApp): Promise<ClaimReport> => {
         const granted = grantVolumes(app, bundle.rootfs, volumes, spec.annotations.get(filesAnnotation));
         const { security, warnings } = securityOf(spec, granted.grants.length + stores.length > 0);
