@@ -171,9 +171,9 @@ describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
       engine.signal('SIGKILL');
       await engine.exited;
     });
-    engine.rehearse();
     const home = await temporaryFolder(t);
-    // A broken claim is answered after the rehearsal, and changes nothing.
+    await engine.rehearse();
+    // A claim that cannot be fulfilled changes nothing.
     const lost = { ...prepared, components: [{ id: 'c', entryPath: join(home, 'x', 'none'), digest: '' }] };
     await assert.rejects(engine.claim(claimOf(lost, home)), { code: 'data-loss' });
     assert.deepEqual(poolNamespaces(engine.pid), []);

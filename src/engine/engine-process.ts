@@ -63,6 +63,7 @@ export class EngineProcess {
   readonly pid: number;
   readonly exited: Promise<EngineExit>;
   readonly #child: ChildProcess;
+  readonly #rehearsed = Promise.withResolvers<void>();
   #pending: { resolve(reply: EngineReply): void; reject(error: ShimError): void } | undefined;
 
   private constructor(child: ChildProcess, pid: number) {
@@ -105,10 +106,11 @@ export class EngineProcess {
 
   /**
    * Has an engine that waits go through a claim and some requests with a small app of its own, so that the real ones find
-   * warm code. It may be claimed at any time meanwhile.
+   * warm code. It may be claimed at any time meanwhile. Resolves when that is over, however it went.
    */
-  rehearse(): void {
+  rehearse(): Promise<void> {
     this.#send({ type: 'rehearse' });
+    return Promise.race([this.#rehearsed.promise, this.exited.then(() => undefined)]);
   }
 
   /** Makes the engine that of one container: namespaces, outputs, app. Rejects with the reason the app cannot run. */
@@ -174,7 +176,11 @@ export class EngineProcess {
   }
 
   #watch(): Promise<EngineExit> {
-    this.#child.on('message', (message) => this.#pending?.resolve(message as EngineReply));
+    this.#child.on('message', (message) => {
+      const reply = message as EngineReply;
+      if (reply.type === 'rehearsed') this.#rehearsed.resolve();
+      else this.#pending?.resolve(reply);
+    });
     let tail = Buffer.alloc(0);
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       tail = Buffer.concat([tail, chunk]).subarray(-maxReasonBytes);

@@ -96,7 +96,7 @@ export class EngineServer {
 
   #onRequest(request: EngineRequest): void {
     if (request.type === 'rehearse') {
-      this.#rehearse();
+      void this.#rehearse().then(() => this.#reply({ type: 'rehearsed' }));
       return;
     }
     const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();
@@ -110,17 +110,13 @@ export class EngineServer {
   }
 
   /** A rehearsal that fails costs the container that comes some milliseconds, no more. */
-  #rehearse(): void {
+  async #rehearse(): Promise<void> {
     const worker = this.#spare;
     if (worker === undefined) return;
     worker.postMessage({ type: 'rehearse' } satisfies WorkerRequest);
-    reply(worker, 'rehearsed').then(
-      ({ problem }) => {
-        if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
-      },
-      // A worker that ends meanwhile is told of where it ends.
-      () => {},
-    );
+    // A worker that ends meanwhile is told of where it ends.
+    const { problem } = await reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
+    if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
   }
 
   async #claim(claim: EngineClaim): Promise<EngineReply> {

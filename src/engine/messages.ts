@@ -108,7 +108,7 @@ export type ClaimReport = {
 
 /** What the parent tells an engine. */
 export type EngineRequest =
-  /** Use the time of waiting; not answered. */
+  /** Use the time of waiting. */
   | { readonly type: 'rehearse' }
   | { readonly type: 'claim'; readonly claim: EngineClaim }
   | { readonly type: 'start' };
@@ -116,6 +116,7 @@ export type EngineRequest =
 /** What an engine tells its parent. */
 export type EngineReply =
   | { readonly type: 'ready' }
+  | { readonly type: 'rehearsed' }
   | { readonly type: 'claimed'; readonly report: ClaimReport }
   | { readonly type: 'started'; readonly addresses: readonly string[] }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };

@@ -56,7 +56,7 @@ export class EnginePool {
     while (!this.#closed && this.#warm.length < this.#size) {
       const booting: Promise<EngineProcess | undefined> = this.#spawn({}).then(
         (engine) => {
-          engine.rehearse();
+          void engine.rehearse();
           void engine.exited.then(() => this.#drop(booting));
           return engine;
         },
