@@ -263,5 +263,7 @@ function record(names: readonly string[], parts: readonly FlatCodec[]): FlatCode
 
 /** Flat values before anything is lowered: zero of each type. */
 export function zeroes(types: readonly FlatType[]): FlatValue[] {
-  return types.map((type) => (type === 'i64' ? 0n : 0));
+  const flat: FlatValue[] = [];
+  for (const type of types) flat.push(type === 'i64' ? 0n : 0);
+  return flat;
 }

@@ -79,9 +79,7 @@ function compileArguments(
   const parts = new FlatCodecs(codecs, flatTypes).sequence(types, 0);
   return (cx, args) => {
     const flat = zeroes(flatTypes);
-    parts.forEach((part, index) => {
-      part.lower(cx, args[index], flat);
-    });
+    for (let index = 0; index < parts.length; index++) parts[index]?.lower(cx, args[index], flat);
     return flat;
   };
 }

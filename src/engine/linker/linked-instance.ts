@@ -27,6 +27,9 @@ export class LinkedInstance {
   readonly #state: InstanceState;
   readonly #core: CoreLinker;
   readonly #exports = new Map<string, BoundExport>();
+  #lastExport:
+    | { readonly interfaceName: string; readonly name: string; readonly bound: BoundExport }
+    | undefined;
   #memories: readonly WebAssembly.Memory[] | undefined;
   #snapshot: Snapshot | undefined;
   #memoryView = new Uint8Array(0);
@@ -66,6 +69,8 @@ export class LinkedInstance {
 
   /** Bytes of linear memory it takes. */
   get memoryBytes(): number {
+    // All of an eligible component's memory, and empty once that has grown.
+    if (this.#memoryView.length > 0) return this.#memoryView.length;
     this.#memories ??= [...new Set(this.#core.instances.flatMap(memoriesOf))];
     return this.#memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
   }
@@ -105,14 +110,17 @@ export class LinkedInstance {
         new ShimError('failed-precondition', `the instance ${why}`, { cause: this.#state.dead }),
       );
     }
+    const last = this.#lastExport;
+    if (last?.name === name && last.interfaceName === interfaceName) return last.bound(args);
     const key = `${interfaceName}#${name}`;
-    const known = this.#exports.get(key) ?? this.#bind(interfaceName, name);
-    if (known === undefined)
+    const bound = this.#exports.get(key) ?? this.#bind(interfaceName, name);
+    if (bound === undefined)
       return Promise.reject(
         new ShimError('not-found', `the component does not export "${name}" of "${interfaceName}"`),
       );
-    this.#exports.set(key, known);
-    return known(args);
+    this.#exports.set(key, bound);
+    this.#lastExport = { interfaceName, name, bound };
+    return bound(args);
   }
 
   #bind(interfaceName: string, name: string): BoundExport | undefined {
@@ -163,9 +171,9 @@ export class LinkedInstance {
       throw new ShimError('failed-precondition', 'the instance cannot be restored', { cause: dead });
     if (this.#memoryView.length === 0) this.#memoryView = new Uint8Array(snapshot.memory.buffer);
     const ownBytes = snapshot.image.restore(snapshot.memory, this.#memoryView);
-    snapshot.globals.forEach((global, index) => {
-      global.value = snapshot.values[index] ?? 0;
-    });
+    const { globals, values } = snapshot;
+    for (let index = 0; index < globals.length; index++)
+      (globals[index] as WebAssembly.Global).value = values[index] ?? 0;
     handles.clear();
     return ownBytes;
   }
