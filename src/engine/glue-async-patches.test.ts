@@ -12,10 +12,26 @@ test('glue without the async ABI stays as it is', () => {
 });
 
 test('glue in which the place of a patch is not found is refused with its name', () => {
-  assert.throws(() => patchAsyncGlue("exports1['[async-lift]f']", 'component "c"'), {
+  assert.throws(() => patchAsyncGlue('await _driverLoop({', 'component "c"'), {
     code: 'internal',
     message: /component "c".*\(instantiate\).* reinstall/,
   });
+});
+
+test('a component that has no use for streams and futures is patched as far as its glue goes', async () => {
+  const { parse } = await import('@bytecodealliance/jco-transpile/wasm-tools');
+  const component = await parse(`(component
+    (core module $m
+      (import "" "task.return" (func $return (param i32)))
+      (func (export "run") (result i32) (call $return (i32.const 7)) (i32.const 0))
+      (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core func $return (canon task.return (result u32)))
+    (core instance $i (instantiate $m (with "" (instance (export "task.return" (func $return))))))
+    (func (export "run") async (result u32)
+      (canon lift (core func $i "run") async (callback (core func $i "callback")))))`);
+  const { glue } = await transpileComponent(component, asyncImports, 'no-streams');
+  assert.doesNotMatch(glue, /waitInterval/);
+  assert.match(glue, /control\.exited/);
 });
 
 test('a debug line costs nothing any more', () => {

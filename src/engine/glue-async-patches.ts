@@ -55,7 +55,8 @@ const runtime = `
   };
 `;
 
-type Patch = { readonly what: string; readonly place: RegExp; readonly by: string };
+/** `part` is text of the piece of glue that is patched; jco leaves out pieces that a component has no use for. */
+type Patch = { readonly what: string; readonly part?: string; readonly place: RegExp; readonly by: string };
 
 const patches: readonly Patch[] = [
   {
@@ -65,6 +66,7 @@ const patches: readonly Patch[] = [
   },
   {
     what: 'polling for what the host reads and writes',
+    part: 'let waitInterval',
     place:
       /await new Promise\(\(resolve\) => \{\s*let waitInterval = setInterval\((?:async )?\(\) => \{\s*if \(!this\.hasPendingEvent\(\)\) \{ return; \}\s*clearInterval\(waitInterval\);\s*resolve\(\);\s*\}\);\s*\}\);/g,
     by: 'await _pendingEvent(this);',
@@ -118,13 +120,14 @@ const patches: readonly Patch[] = [
 ];
 
 /**
- * Patches glue that has the async ABI; other glue is left as it is. Throws `internal` when a place is not found, so that
+ * Patches glue that drives async functions by their callback; other glue is left as it is. Throws `internal` when a place is not found, so that
  * a new jco cannot undo a patch unseen.
  */
 export function patchAsyncGlue(glue: string, where: string): string {
-  if (!glue.includes('[async-lift]')) return glue;
+  if (!glue.includes('await _driverLoop({')) return glue;
   let patched = glue;
-  for (const { what, place, by } of patches) {
+  for (const { what, part, place, by } of patches) {
+    if (part !== undefined && !patched.includes(part)) continue;
     const next = patched.replace(place, by);
     if (next === patched) {
       throw new ShimError(

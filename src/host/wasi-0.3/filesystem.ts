@@ -54,6 +54,15 @@ function attempt<T>(operation: () => T): T {
   }
 }
 
+/** The codes 0.3 has for a path that ends in `.` or `..`, where 0.2 says `invalid`. */
+function refuseDots(path: string, code: FilesystemErrorCode): void {
+  let end = path.length;
+  while (path[end - 1] === '/') end--;
+  const last = path.slice(path.lastIndexOf('/', end - 1) + 1, end);
+  if (last === '..') throw errorCode('not-permitted');
+  if (last === '.') throw errorCode(code);
+}
+
 function isClosed(thrown: unknown): boolean {
   return typeof thrown === 'object' && thrown !== null && 'tag' in thrown && thrown.tag === 'closed';
 }
@@ -77,10 +86,13 @@ function fileReader(input: InputStream): ByteReader {
 class Descriptor {
   readonly #scope: InstanceScope;
   readonly #inner: Descriptor02;
+  /** What a directory was opened for; undefined for a preopen and for files. */
+  readonly #asked: DescriptorFlags | undefined;
 
-  constructor(scope: InstanceScope, inner: Descriptor02) {
+  constructor(scope: InstanceScope, inner: Descriptor02, asked?: DescriptorFlags) {
     this.#scope = scope;
     this.#inner = inner;
+    this.#asked = inner.getType() === 'directory' ? asked : undefined;
   }
 
   readViaStream(offset: bigint): readonly [AsyncIterable<Uint8Array>, Promise<FileResult>] {
@@ -115,7 +127,12 @@ class Descriptor {
   }
 
   async getFlags(): Promise<DescriptorFlags> {
-    return this.#inner.getFlags();
+    const flags = this.#inner.getFlags();
+    if (this.#asked === undefined) return flags;
+    return {
+      ...flags,
+      mutateDirectory: flags.mutateDirectory === true && this.#asked.mutateDirectory === true,
+    };
   }
 
   async getType(): Promise<Type> {
@@ -158,6 +175,7 @@ class Descriptor {
   }
 
   async createDirectoryAt(path: string): Promise<void> {
+    refuseDots(path, 'exist');
     attempt(() => this.#inner.createDirectoryAt(path));
   }
 
@@ -179,16 +197,23 @@ class Descriptor {
   }
 
   async linkAt(flags: PathFlags, oldPath: string, to: Descriptor, newPath: string): Promise<void> {
+    refuseDots(oldPath, 'not-permitted');
+    refuseDots(newPath, 'exist');
     attempt(() => this.#inner.linkAt(flags, oldPath, to.#inner, newPath));
   }
 
+  /** Creating a file opens it for writing as well. */
   async openAt(
     pathFlags: PathFlags,
     path: string,
     open: OpenFlags,
     flags: DescriptorFlags,
   ): Promise<Descriptor> {
-    return attempt(() => new Descriptor(this.#scope, this.#inner.openAt(pathFlags, path, open, flags)));
+    const asked = open.create === true ? { ...flags, read: true, write: true } : flags;
+    return attempt(() => {
+      const opened = this.#inner.openAt(pathFlags, path, open, asked);
+      return new Descriptor(this.#scope, opened, asked);
+    });
   }
 
   async readlinkAt(path: string): Promise<string> {
@@ -196,6 +221,7 @@ class Descriptor {
   }
 
   async removeDirectoryAt(path: string): Promise<void> {
+    refuseDots(path, 'invalid');
     attempt(() => this.#inner.removeDirectoryAt(path));
   }
 
@@ -208,6 +234,7 @@ class Descriptor {
   }
 
   async unlinkFileAt(path: string): Promise<void> {
+    refuseDots(path, 'is-directory');
     attempt(() => this.#inner.unlinkFileAt(path));
   }
 

@@ -106,7 +106,7 @@ export class Request {
 
   setMethod(method: Method): void {
     if (!isMethod(method)) throw undefined;
-    this.#line = { ...this.#line, method };
+    this.#line = { ...this.#line, method: method.tag === 'other' ? methodFromText(method.val) : method };
   }
 
   getPathWithQuery(): string | undefined {
@@ -125,7 +125,7 @@ export class Request {
 
   setScheme(scheme: Scheme | undefined): void {
     if (scheme !== undefined && !isScheme(scheme)) throw undefined;
-    this.#line = { ...this.#line, scheme };
+    this.#line = { ...this.#line, scheme: scheme && canonicalScheme(scheme) };
   }
 
   getAuthority(): string | undefined {
@@ -156,4 +156,11 @@ export class Request {
     this.#map?.release();
     this.#body.drop();
   }
+}
+
+/** A scheme that has a case of its own is never `other` (WebAssembly/wasi-http issue 194). */
+function canonicalScheme(scheme: Scheme): Scheme {
+  if (scheme.tag !== 'other') return scheme;
+  if (scheme.val === 'http') return { tag: 'HTTP' };
+  return scheme.val === 'https' ? { tag: 'HTTPS' } : scheme;
 }

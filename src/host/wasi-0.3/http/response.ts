@@ -73,8 +73,9 @@ export class Response {
     return this.#status;
   }
 
+  /** 100 to 599, which is less than 0.2 takes. */
   setStatusCode(status: number): void {
-    if (status < 100 || status > 999) throw undefined;
+    if (status < 100 || status > 599) throw undefined;
     this.#status = status;
   }
 
