@@ -11,7 +11,7 @@ const modules = join(root, 'node_modules');
 const target = join(root, 'dist', 'lib', 'spinshim');
 const draft = `${target}.${process.pid}`;
 
-const entries = ['host', 'engine', 'worker', 'preparer', 'spinshim'];
+const entries = ['host', 'engine', 'worker', 'shell', 'preparer', 'spinshim'];
 
 /** Components themselves, with core modules beside their JavaScript: they are shipped as they are. */
 const transpiler = '@bytecodealliance/jco-transpile';
@@ -36,7 +36,7 @@ const common = {
   logLevel: 'warning',
 } as const;
 
-/** The five entries and their shared chunks. Packages in CommonJS form need a `require` for Node's own modules. */
+/** The entries and their shared chunks. Packages in CommonJS form need a `require` for Node's own modules. */
 async function bundleEntries(): Promise<Metafile> {
   const { metafile } = await build({
     ...common,

@@ -11,7 +11,19 @@ const root = join(import.meta.dirname, '..');
 type Arrows = { readonly from: readonly string[]; readonly types: readonly string[] };
 
 const everything: Arrows = {
-  from: ['ttrpc', 'app', 'host', 'triggers', 'engine', 'workload', 'containerd', 'telemetry', 'cli', 'main'],
+  from: [
+    'ttrpc',
+    'app',
+    'host',
+    'triggers',
+    'engine',
+    'shell',
+    'workload',
+    'containerd',
+    'telemetry',
+    'cli',
+    'main',
+  ],
   types: [],
 };
 
@@ -22,6 +34,7 @@ const arrows: ReadonlyMap<string, Arrows> = new Map([
   ['host', { from: [], types: ['app'] }],
   ['triggers', { from: [], types: ['app', 'host'] }],
   ['engine', { from: ['app', 'host', 'triggers'], types: [] }],
+  ['shell', { from: ['engine', 'app', 'host', 'triggers'], types: [] }],
   ['workload', { from: ['engine', 'app'], types: [] }],
   ['containerd', { from: ['ttrpc', 'workload', 'app'], types: [] }],
   ['cli', everything],

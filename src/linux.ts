@@ -21,6 +21,8 @@ const { functions: libc } = dlopen(null, {
   mount: { arguments: ['string', 'string', 'string', 'uint64', 'string'], return: 'int32' },
   setns: { arguments: ['int32', 'int32'], return: 'int32' },
   setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
+  recvmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
+  sendmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
   socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
   socketpair: { arguments: ['int32', 'int32', 'int32', 'buffer'], return: 'int32' },
   syscall: { arguments: ['int64', 'int64', 'string', 'buffer', 'uint64'], return: 'int64' },
@@ -283,6 +285,51 @@ export function refuseNewConnections(fd: number): void {
   descriptor.writeUInt16LE(program.length, 0);
   descriptor.writeBigUInt64LE(getRawPointer(instructions), 8);
   check(libc.setsockopt(fd, solSocket, attachFilter, descriptor, 16), `filtering descriptor ${fd}`);
+}
+
+/** Most descriptors that go in one message of `sendDescriptors`. */
+const maxSentDescriptors = 8;
+
+/** Where the parts of a message stand in its one buffer: msghdr, iovec, one byte of data, cmsghdr with descriptors. */
+const messageParts = { vector: 56, data: 72, control: 80, descriptors: 96, end: 96 + 4 * maxSentDescriptors };
+
+/** Sends copies of at most eight descriptors over a Unix socket (SCM_RIGHTS), one message. Throws when the other end takes none. */
+export function sendDescriptors(socket: number, fds: readonly number[]): void {
+  const [doNotWait, noSignal, solSocket, rights] = [0x40, 0x4000, 1, 1];
+  const bytes = messageParts.descriptors - messageParts.control + 4 * fds.length;
+  // The length in msghdr counts the padding to eight bytes, the one in cmsghdr does not.
+  const message = descriptorMessage(8 * Math.ceil(bytes / 8));
+  message.writeBigUInt64LE(BigInt(bytes), messageParts.control);
+  message.writeInt32LE(solSocket, messageParts.control + 8);
+  message.writeInt32LE(rights, messageParts.control + 12);
+  fds.forEach((fd, index) => {
+    message.writeInt32LE(fd, messageParts.descriptors + 4 * index);
+  });
+  check(Number(libc.sendmsg(socket, message, doNotWait | noSignal)), 'handing over descriptors');
+}
+
+/** Takes the next message of `sendDescriptors`; the descriptors are close-on-exec. Throws when there is none. */
+export function receiveDescriptors(socket: number): readonly number[] {
+  const [doNotWait, closeOnExec] = [0x40, 0x40000000];
+  const message = descriptorMessage(messageParts.end - messageParts.control);
+  check(Number(libc.recvmsg(socket, message, doNotWait | closeOnExec)), 'taking descriptors');
+  const end = messageParts.control + Number(message.readBigUInt64LE(messageParts.control));
+  const fds: number[] = [];
+  for (let at = messageParts.descriptors; at < end; at += 4) fds.push(message.readInt32LE(at));
+  return fds;
+}
+
+/** A struct msghdr and what it points to, which is one byte of data and `controlBytes` of control data. */
+function descriptorMessage(controlBytes: number): Buffer {
+  const message = Buffer.alloc(messageParts.end);
+  const address = getRawPointer(message);
+  message.writeBigUInt64LE(address + BigInt(messageParts.vector), 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(address + BigInt(messageParts.control), 32);
+  message.writeBigUInt64LE(BigInt(controlBytes), 40);
+  message.writeBigUInt64LE(address + BigInt(messageParts.data), messageParts.vector);
+  message.writeBigUInt64LE(1n, messageParts.vector + 8);
+  return message;
 }
 
 /** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */

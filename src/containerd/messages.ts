@@ -57,7 +57,14 @@ export type DeleteResponse = ExitResponse & { readonly pid: number };
 export type PidsResponse = { readonly processes: readonly { readonly pid: number }[] };
 export type CheckpointRequest = { readonly id: string; readonly path: string };
 export type KillRequest = ProcessRequest & { readonly signal: number; readonly all: boolean };
-export type ExecRequest = ProcessRequest & { readonly terminal: boolean };
+export type ExecRequest = ProcessRequest & {
+  readonly terminal: boolean;
+  readonly stdin: string;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** JSON of an OCI Process. */
+  readonly spec: AnyMessage | null;
+};
 export type ResizePtyRequest = ProcessRequest & { readonly width: number; readonly height: number };
 export type CloseIoRequest = ProcessRequest & { readonly stdin: boolean };
 export type UpdateRequest = { readonly id: string; readonly resources: AnyMessage | null };

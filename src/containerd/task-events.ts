@@ -33,6 +33,8 @@ export type TaskEvents = {
   readonly TaskOOM: { readonly containerId: string };
   readonly TaskPaused: { readonly containerId: string };
   readonly TaskResumed: { readonly containerId: string };
+  readonly TaskExecAdded: { readonly containerId: string; readonly execId: string };
+  readonly TaskExecStarted: { readonly containerId: string; readonly execId: string; readonly pid: number };
 };
 
 const topics: { readonly [name in keyof TaskEvents]: string } = {
@@ -43,6 +45,8 @@ const topics: { readonly [name in keyof TaskEvents]: string } = {
   TaskOOM: '/tasks/oom',
   TaskPaused: '/tasks/paused',
   TaskResumed: '/tasks/resumed',
+  TaskExecAdded: '/tasks/exec-added',
+  TaskExecStarted: '/tasks/exec-started',
 };
 
 const file = new ProtoFile('events.proto');

@@ -3,9 +3,10 @@ import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { CallContext } from '../ttrpc/service.ts';
 import { type Bundle, readBundle, readBundleFile } from '../workload/bundle.ts';
+import type { ExecProcess } from '../workload/exec-process.ts';
 import type { LogOwner } from '../workload/log-driver.ts';
 import { roleOf } from '../workload/sandbox-registry.ts';
-import { parseResources } from '../workload/spec.ts';
+import { parseProcess, parseResources } from '../workload/spec.ts';
 import { type StdioPaths, TaskStdio } from '../workload/stdio.ts';
 import { Task, type TaskObserver } from '../workload/task.ts';
 import type { TaskExit } from '../workload/task-state.ts';
@@ -32,7 +33,7 @@ import { maxOptionsBytes, parseRuntimeOptions } from './options.ts';
 import { encodeTaskEvent, type TaskEvents } from './task-events.ts';
 import type { AnyTask, TaskTable } from './task-table.ts';
 
-/** Task ids as containerd makes them: no path, no more than a file name holds. */
+/** Ids of tasks and processes as containerd makes them: no path, no more than a file name holds. */
 const maxIdBytes = 255;
 
 export type TaskServiceOptions = {
@@ -74,7 +75,8 @@ export class TaskService implements TaskHandlers {
   };
 
   readonly Start = async ({ id, execId }: ProcessRequest): Promise<PidResponse> => {
-    const task = this.#init(id, execId);
+    const task = this.#table.get(id);
+    if (execId !== '') return { pid: (await task.startExec(execId)).pid };
     try {
       await task.start();
     } catch (error) {
@@ -85,7 +87,8 @@ export class TaskService implements TaskHandlers {
   };
 
   readonly State = async ({ id, execId }: ProcessRequest): Promise<StateResponse> => {
-    const task = this.#init(id, execId);
+    const task = this.#table.get(id);
+    if (execId !== '') return execState(task, task.exec(execId));
     const { state } = task;
     const exit = state.kind === 'stopped' ? state.exit : undefined;
     return {
@@ -101,17 +104,25 @@ export class TaskService implements TaskHandlers {
   };
 
   readonly Wait = async ({ id, execId }: ProcessRequest): Promise<ExitResponse> => {
-    return exitFields(await this.#init(id, execId).exit);
+    const task = this.#table.get(id);
+    return exitFields(await (execId === '' ? task : task.exec(execId)).exit);
   };
 
   readonly Kill = async ({ id, execId, signal, all }: KillRequest): Promise<Empty> => {
-    await this.#init(id, execId).kill(signal, all);
+    const task = this.#table.get(id);
+    if (execId === '') await task.kill(signal, all);
+    else task.exec(execId).kill(signal);
     return {};
   };
 
   readonly Delete = async ({ id, execId }: ProcessRequest): Promise<DeleteResponse> => {
+    if (execId !== '') {
+      const task = this.#table.get(id);
+      const { pid } = task.exec(execId);
+      return { pid, ...exitFields(await task.deleteExec(execId)) };
+    }
     this.#table.abortCreation(id);
-    const task = this.#init(id, execId);
+    const task = this.#table.get(id);
     const exit = await task.delete();
     // Two deletions at once end together; only the first of them speaks.
     if (this.#table.find(id) === task) {
@@ -145,21 +156,26 @@ export class TaskService implements TaskHandlers {
     );
   };
 
-  readonly Exec = async ({ id }: ExecRequest): Promise<Empty> => {
-    this.#table.get(id).assertExec();
-    throw new ShimError(
-      'unimplemented',
-      `exec into task "${id}" is not supported yet: a Spin container has no programs to run; use an HTTP probe, or a debug container`,
-    );
-  };
-
-  readonly ResizePty: TaskHandlers['ResizePty'] = async ({ id, execId }) => {
-    this.#init(id, execId);
+  readonly Exec = async ({ id, execId, terminal, spec, ...request }: ExecRequest): Promise<Empty> => {
+    const task = this.#table.get(id);
+    checkId(execId, 'process');
+    const { stdin, stdout, stderr } = request;
+    const process = parseProcess(Buffer.from(spec?.value ?? []).toString('utf8') || '{}');
+    task.addExec({ id: execId, terminal, process, stdioPaths: { stdin, stdout, stderr } });
     return {};
   };
 
-  readonly CloseIO: TaskHandlers['CloseIO'] = async ({ id, execId }) => {
-    this.#init(id, execId);
+  readonly ResizePty: TaskHandlers['ResizePty'] = async ({ id, execId, width, height }) => {
+    const task = this.#table.get(id);
+    if (execId !== '') task.exec(execId).resize({ columns: width, rows: height });
+    return {};
+  };
+
+  readonly CloseIO: TaskHandlers['CloseIO'] = async ({ id, execId, stdin }) => {
+    const task = this.#table.get(id);
+    if (execId === '') return {};
+    const exec = task.exec(execId);
+    if (stdin) exec.closeStdin();
     return {};
   };
 
@@ -313,19 +329,18 @@ export class TaskService implements TaskHandlers {
       },
       paused: () => this.#publish('TaskPaused', { containerId }),
       resumed: () => this.#publish('TaskResumed', { containerId }),
+      execAdded: ({ id: execId }) => this.#publish('TaskExecAdded', { containerId, execId }),
+      execStarted: ({ id: execId, pid }) => this.#publish('TaskExecStarted', { containerId, execId, pid }),
+      execExited: ({ id, pid }, exit) => {
+        this.#publish('TaskExit', { containerId, id, pid, ...exitEventFields(exit) });
+        log.debug({ exec: id, exitCode: exit.exitCode }, 'exec ended');
+      },
     };
   }
 
   #publish<Name extends keyof TaskEvents>(name: Name, fields: TaskEvents[Name]): void {
     const { topic, event } = encodeTaskEvent(name, fields);
     this.#options.publish(topic, event);
-  }
-
-  /** The task, asked for its first process. containerd asks for an exec before it makes one and wants `not-found`. */
-  #init(id: string, execId: string): Task {
-    const task = this.#table.get(id);
-    if (execId !== '') throw new ShimError('not-found', `task "${id}" has no process "${execId}"`);
-    return task;
   }
 }
 
@@ -340,6 +355,21 @@ async function tellReason(paths: StdioPaths, owner: LogOwner, error: unknown): P
   void stdio?.close();
 }
 
+/** containerd asks for an exec before it makes one and wants `not-found` then, which `Task.exec` says. */
+function execState(task: Task, exec: ExecProcess): StateResponse {
+  const { state } = exec;
+  return {
+    id: task.id,
+    bundle: task.bundle,
+    pid: exec.pid,
+    status: taskStatus[state.kind === 'dropped' ? 'stopped' : state.kind],
+    ...exec.stdioPaths,
+    terminal: exec.terminal,
+    ...exitFields(state.kind === 'stopped' ? state.exit : undefined),
+    execId: exec.id,
+  };
+}
+
 function exitFields(exit: TaskExit | undefined): ExitResponse {
   return {
     exitStatus: exit?.exitCode ?? 0,
@@ -351,8 +381,8 @@ function exitEventFields(exit: TaskExit): Pick<TaskEvents['TaskExit'], 'exitStat
   return { exitStatus: exit.exitCode, exitedAt: toTimestamp(exit.exitedAt) };
 }
 
-function checkId(id: string): void {
+function checkId(id: string, what: 'task' | 'process' = 'task'): void {
   if (id === '' || Buffer.byteLength(id) > maxIdBytes || /[/\0]/.test(id) || id === '.' || id === '..') {
-    throw new ShimError('invalid-argument', `task id "${id.slice(0, maxIdBytes)}" is not a file name`);
+    throw new ShimError('invalid-argument', `${what} id "${id.slice(0, maxIdBytes)}" is not a file name`);
   }
 }

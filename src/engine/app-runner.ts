@@ -16,6 +16,7 @@ import type { ComponentRuntime } from './guest-instance.ts';
 import { findHttpHandler, isAsynchronous } from './http-export.ts';
 import { type HttpComponent, invokeHttp } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
+import type { Inspected } from './inspection.ts';
 import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import { loadRuntime } from './load-runtime.ts';
@@ -45,6 +46,8 @@ export type Surroundings = {
 export class AppRunner {
   /** How long the parts of loading took. */
   readonly milliseconds: ClaimReport['milliseconds'];
+  /** What the debug shell may look at. */
+  readonly inspected: Inspected;
   readonly #claim: EngineClaim;
   readonly #services: SharedServices;
   readonly #server: HttpTriggerServer;
@@ -54,7 +57,9 @@ export class AppRunner {
     services: SharedServices,
     server: HttpTriggerServer,
     milliseconds: ClaimReport['milliseconds'],
+    inspected: Inspected,
   ) {
+    this.inspected = inspected;
     this.milliseconds = milliseconds;
     this.#claim = claim;
     this.#services = services;
@@ -92,7 +97,16 @@ export class AppRunner {
       return invokeHttp(component, exchange, desk);
     });
     if (quiet !== true) for (const warning of server.router.warnings) services.stderr.line(warning);
-    return new AppRunner(claim, services, server, phases.ended);
+    const inspected: Inspected = {
+      requests: desk,
+      components: () =>
+        [...components.values()].map(({ runtime }) => ({ id: runtime.id, idleInstances: runtime.idle })),
+      componentFor: (path) => {
+        const target = server.router.route(path)?.route.trigger.target;
+        return target?.kind === 'component' ? target.component : undefined;
+      },
+    };
+    return new AppRunner(claim, services, server, phases.ended, inspected);
   }
 
   /** The address the app wants to listen on, `host:port`. */

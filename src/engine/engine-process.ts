@@ -1,9 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { ShimError } from '../error.ts';
+import { sendDescriptors, socketPair } from '../linux.ts';
+import type { ExecStart, RunningExec } from './exec-messages.ts';
 import { findInstallation } from './installation.ts';
 import type { ClaimReport, EngineClaim, EngineReply, EngineRequest } from './messages.ts';
 
+export type { ExecStream, RunningExec, TerminalSize } from './exec-messages.ts';
 export type {
   ClaimReport,
   ClaimVolume,
@@ -40,6 +44,9 @@ const defaultBootTimeoutMs = 20_000;
 /** Time for loading an app or for beginning to serve, milliseconds: a guest may spin in its start-up code. */
 const claimTimeoutMs = 60_000;
 
+/** Exit code of a command whose engine has gone: as if it had been killed. */
+const killedExitCode = 137;
+
 /** Bytes of an engine's own standard error that are kept. */
 const maxReasonBytes = 4096;
 
@@ -64,11 +71,16 @@ export class EngineProcess {
   readonly exited: Promise<EngineExit>;
   readonly #child: ChildProcess;
   readonly #rehearsed = Promise.withResolvers<void>();
+  /** Our end of the socket that takes descriptors into the engine. */
+  readonly #handover: number;
+  /** Commands that run in its shell → what is to be told of their end. */
+  readonly #execs = new Map<string, (exitCode: number) => void>();
   #pending: { resolve(reply: EngineReply): void; reject(error: ShimError): void } | undefined;
 
-  private constructor(child: ChildProcess, pid: number) {
+  private constructor(child: ChildProcess, pid: number, handover: number) {
     this.#child = child;
     this.pid = pid;
+    this.#handover = handover;
     this.exited = this.#watch();
   }
 
@@ -76,6 +88,7 @@ export class EngineProcess {
   static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
     const { node, engine } = findInstallation();
     const output = options.inheritOutput === true ? 'inherit' : 'ignore';
+    const [handover, theirs] = socketPair();
     const command = [node, ...engineFlags, engine];
     const { launcher } = options;
     const [program = node, ...args] = launcher === undefined ? command : [launcher, 'engine', ...command];
@@ -84,16 +97,18 @@ export class EngineProcess {
       detached: true,
       env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
       serialization: 'advanced',
-      stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc'],
+      stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc', theirs],
     });
+    closeSync(theirs);
     const { pid } = child;
     if (pid === undefined) {
+      closeSync(handover);
       const error = await new Promise<Error>((resolve) => child.once('error', resolve));
       throw new ShimError('unavailable', `the engine process could not be started: ${error.message}`, {
         cause: error,
       });
     }
-    const process_ = new EngineProcess(child, pid);
+    const process_ = new EngineProcess(child, pid, handover);
     const ready = process_.#reply('ready', 'boot', options.bootTimeoutMs ?? defaultBootTimeoutMs);
     const placed = (options.place?.(pid) ?? Promise.resolve()).catch((error: unknown) => {
       process_.signal('SIGKILL');
@@ -129,6 +144,41 @@ export class EngineProcess {
   /** Sends a signal; an engine that is gone already is no error. */
   signal(signal: NodeJS.Signals | number): void {
     this.#child.kill(signal);
+  }
+
+  /**
+   * Runs a command in the engine's debug shell, with copies of descriptors for the streams that it names. Throws
+   * `unavailable` when the engine has gone.
+   */
+  exec(start: ExecStart, fds: readonly number[]): RunningExec {
+    const { id } = start;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) throw goneError('it has exited');
+    try {
+      sendDescriptors(this.#handover, fds);
+    } catch (error) {
+      throw goneError(ShimError.from(error).message);
+    }
+    const { promise: exited, resolve } = Promise.withResolvers<number>();
+    this.#execs.set(id, resolve);
+    this.#send({ type: 'exec', exec: start });
+    return {
+      pid: this.pid,
+      exited,
+      signal: (signal) => this.#send({ type: 'exec-signal', id, signal }),
+      resize: (size) => this.#send({ type: 'exec-resize', id, size }),
+    };
+  }
+
+  #execExited(id: string, exitCode: number): void {
+    const tell = this.#execs.get(id);
+    this.#execs.delete(id);
+    tell?.(exitCode);
+  }
+
+  #onMessage(reply: EngineReply): void {
+    if (reply.type === 'exec-exited') this.#execExited(reply.id, reply.exitCode);
+    else if (reply.type === 'rehearsed') this.#rehearsed.resolve();
+    else this.#pending?.resolve(reply);
   }
 
   #send(request: EngineRequest): void {
@@ -176,11 +226,7 @@ export class EngineProcess {
   }
 
   #watch(): Promise<EngineExit> {
-    this.#child.on('message', (message) => {
-      const reply = message as EngineReply;
-      if (reply.type === 'rehearsed') this.#rehearsed.resolve();
-      else this.#pending?.resolve(reply);
-    });
+    this.#child.on('message', (message) => this.#onMessage(message as EngineReply));
     let tail = Buffer.alloc(0);
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       tail = Buffer.concat([tail, chunk]).subarray(-maxReasonBytes);
@@ -194,6 +240,8 @@ export class EngineProcess {
       this.#child.once('close', (code, signal) => {
         const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
         const reason = tail.toString('utf8').trim();
+        closeSync(this.#handover);
+        for (const id of [...this.#execs.keys()]) this.#execExited(id, killedExitCode);
         this.#pending?.reject(goneError(reason === '' ? `it ended with exit code ${exitCode}` : reason));
         resolve({
           exitCode,

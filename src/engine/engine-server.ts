@@ -30,6 +30,7 @@ import type {
 } from './messages.ts';
 import { PermitLedger } from './permits.ts';
 import { RequestBoard } from './request-board.ts';
+import { ShellFront } from './shell-front.ts';
 import { closeHeld, makeWorkerDescriptors, openPagemap } from './worker-descriptors.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
@@ -71,6 +72,14 @@ export class EngineServer {
   #ending = false;
   /** Opened at the boot, when this process may still open what is root's. */
   readonly #pagemapFd = openPagemap();
+  readonly #shell = new ShellFront(
+    () => {
+      const claimed = this.#claimed;
+      if (claimed === undefined) return undefined;
+      return { claim: claimed.claim, address: claimed.address, workers: () => [claimed.worker] };
+    },
+    (exited) => this.#reply(exited),
+  );
 
   /** Takes the process over: messages, signals, end. */
   run(): void {
@@ -97,6 +106,10 @@ export class EngineServer {
   #onRequest(request: EngineRequest): void {
     if (request.type === 'rehearse') {
       void this.#rehearse().then(() => this.#reply({ type: 'rehearsed' }));
+      return;
+    }
+    if (request.type !== 'claim' && request.type !== 'start') {
+      this.#shell.handle(request);
       return;
     }
     const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();

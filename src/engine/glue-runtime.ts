@@ -24,6 +24,8 @@ type Instantiate = (
 /** A component that runs on jco's glue: a fresh instance for every request. */
 export class GlueRuntime implements ComponentRuntime {
   readonly id: string;
+  /** None is kept. */
+  readonly idle = 0;
   readonly #instantiate: Instantiate;
   readonly #modules: ReadonlyMap<string, WebAssembly.Module>;
 

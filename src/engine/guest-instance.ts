@@ -34,6 +34,8 @@ export type GuestInstance = {
 /** A component loaded into this worker, ready for any number of requests. */
 export type ComponentRuntime = {
   readonly id: string;
+  /** Instances in their first state that wait for a request. */
+  readonly idle: number;
   /**
    * An instance in its first state for one request, at once where one waits. Rejects when the guest's own start-up code
    * traps.

@@ -9,6 +9,8 @@ export type Installation = {
   readonly node: string;
   readonly engine: string;
   readonly worker: string;
+  /** The debug shell's thread. */
+  readonly shell: string;
   readonly preparer: string;
   /** The library by which an engine drops rights on all of its threads. */
   readonly threadCalls: string;
@@ -35,6 +37,7 @@ function checkout(root: string): Installation {
     node: process.execPath,
     engine: join(root, 'src', 'main', 'engine.ts'),
     worker: join(root, 'src', 'main', 'worker.ts'),
+    shell: join(root, 'src', 'main', 'shell.ts'),
     preparer: join(root, 'src', 'main', 'preparer.ts'),
     threadCalls: join(root, 'dist', 'lib', 'thread-calls.so'),
     directory: root,
@@ -50,6 +53,7 @@ function bundle(directory: string): Installation {
     node: process.execPath,
     engine: join(directory, 'engine.mjs'),
     worker: join(directory, 'worker.mjs'),
+    shell: join(directory, 'shell.mjs'),
     preparer: join(directory, 'preparer.mjs'),
     threadCalls: join(directory, 'thread-calls.so'),
     directory,

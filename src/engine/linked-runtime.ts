@@ -78,7 +78,6 @@ export class LinkedRuntime implements ComponentRuntime {
     this.#limits = limits;
   }
 
-  /** Instances that wait; for tests. */
   get idle(): number {
     return this.#idle.length;
   }

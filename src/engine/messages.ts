@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../error.ts';
 import type { ResourceLimit } from '../linux-rights.ts';
 import type { EntryForm } from './component-entry.ts';
+import type { ExecReply, ExecRequest } from './exec-messages.ts';
 import type { PreparedApp } from './prepared-app.ts';
 
 /** The network namespace an engine runs in. */
@@ -111,7 +112,8 @@ export type EngineRequest =
   /** Use the time of waiting. */
   | { readonly type: 'rehearse' }
   | { readonly type: 'claim'; readonly claim: EngineClaim }
-  | { readonly type: 'start' };
+  | { readonly type: 'start' }
+  | ExecRequest;
 
 /** What an engine tells its parent. */
 export type EngineReply =
@@ -119,4 +121,5 @@ export type EngineReply =
   | { readonly type: 'rehearsed' }
   | { readonly type: 'claimed'; readonly report: ClaimReport }
   | { readonly type: 'started'; readonly addresses: readonly string[] }
-  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }
+  | ExecReply;

@@ -91,7 +91,7 @@ export class RequestBoard {
 
   /** The description of the guest that is or was last on the CPU; undefined when its request is over. */
   current(): string | undefined {
-    return this.#textOf(this.#ints[place.current] ?? noSlot);
+    return this.textOf(this.#ints[place.current] ?? noSlot);
   }
 
   /** The requests in flight: how many, and the descriptions of the first `most` without that of `current`. */
@@ -99,13 +99,14 @@ export class RequestBoard {
     const others: string[] = [];
     const current = this.#ints[place.current] ?? noSlot;
     for (let slot = 0; slot < slots && others.length < most; slot++) {
-      const text = slot === current ? undefined : this.#textOf(slot);
+      const text = slot === current ? undefined : this.textOf(slot);
       if (text !== undefined) others.push(text);
     }
     return { count: this.#ints[place.inFlight] ?? 0, others };
   }
 
-  #textOf(slot: number): string | undefined {
+  /** The description in a slot; undefined when no request has it. */
+  textOf(slot: number): string | undefined {
     if (slot < 0 || slot >= slots) return undefined;
     const start = headInts + slot * slotInts;
     const length = Atomics.load(this.#ints, start);

@@ -2,7 +2,7 @@ import { ShimError } from '../error.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { type AppLimits, formatDuration, limitSettings } from './app-limits.ts';
 import type { Permits } from './permits.ts';
-import { clockMs, type RequestBoard } from './request-board.ts';
+import { clockMs, msBetween, type RequestBoard } from './request-board.ts';
 
 /**
  * A guest that is on the CPU when its request's time is over may go on for this long, milliseconds: ending it takes its
@@ -15,6 +15,9 @@ export type DeskEvents = {
   /** A guest went on while nobody watches the board. */
   readonly wake: () => void;
 };
+
+/** A request in flight: how it is described, and its age. */
+export type OldRequest = { readonly text: string; readonly milliseconds: number };
 
 /**
  * The requests in flight of one worker: each has its time, its place on the board, and a permit while it has an instance.
@@ -44,6 +47,15 @@ export class RequestDesk {
   /** Requests in flight. */
   get size(): number {
     return this.#inFlight.size;
+  }
+
+  /** The `most` requests that began first, for whoever looks from outside. */
+  oldest(most: number): readonly OldRequest[] {
+    const now = clockMs();
+    return [...this.#inFlight.values().take(most)].map(({ slot, begun }) => ({
+      text: this.#board.textOf(slot) ?? '?',
+      milliseconds: msBetween(now, begun),
+    }));
   }
 
   /** A request has arrived; `text` describes it in the log. Its time begins. */

@@ -1,6 +1,8 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { ErrorCode } from '../error.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import type { ClaimReport, EngineClaim } from './messages.ts';
+import type { Inspection } from './shell-messages.ts';
 
 /** The app a worker is to run. */
 export type WorkerInput = {
@@ -27,7 +29,9 @@ export type WorkerRequest =
   | { readonly type: 'load'; readonly input: WorkerInput }
   /** Serve on a listening socket; the descriptor is the worker's own. */
   | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }
-  | { readonly type: 'drain' };
+  | { readonly type: 'drain' }
+  /** To be answered on the port, `Inspection`. */
+  | { readonly type: 'inspect'; readonly inspection: Inspection; readonly port: MessagePort };
 
 export type WorkerReply =
   /** Its code is loaded; it waits for an app. */

@@ -12,11 +12,13 @@ import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.
 export function runWorker(): void {
   const port = parentPort;
   if (port === null) throw new ShimError('internal', 'the worker entry was run outside of a worker thread');
-  const reply = (message: WorkerReply): void => port.postMessage(message);
+  const reply = (message: WorkerReply | undefined): void => {
+    if (message !== undefined) port.postMessage(message);
+  };
   const runner = Promise.withResolvers<AppRunner>();
   let claimed = false;
   let rehearsal = Promise.resolve();
-  const handle = async (request: WorkerRequest): Promise<WorkerReply> => {
+  const handle = async (request: WorkerRequest): Promise<WorkerReply | undefined> => {
     switch (request.type) {
       case 'load': {
         claimed = true;
@@ -42,6 +44,13 @@ export function runWorker(): void {
         const app = await runner.promise;
         await app.drain();
         return { type: 'drained' };
+      }
+      case 'inspect': {
+        const app = await runner.promise;
+        // Loaded when somebody looks: no app needs it.
+        const { inspectWorker } = await import('./inspection.ts');
+        inspectWorker(app.inspected, request.inspection, request.port);
+        return undefined;
       }
       default:
         return request satisfies never;

@@ -91,6 +91,17 @@ export class Sandbox implements Workload {
     return this.#held.update(resources);
   }
 
+  assertExec(): void {
+    throw new ShimError(
+      'unimplemented',
+      `exec into the sandbox of pod "${this.#id}" is not supported, it has no programs: exec into a container of the pod`,
+    );
+  }
+
+  exec(): never {
+    throw new ShimError('internal', `the sandbox of pod "${this.#id}" runs no commands`);
+  }
+
   async delete(): Promise<void> {
     this.#parent?.kill('SIGKILL');
     await this.#held.free();

@@ -90,6 +90,9 @@ export type Spec = {
   readonly hooks: SpecHooks;
 };
 
+/** A process that is to run in a container: that of its config.json, or of an exec. */
+export type SpecProcess = Pick<Spec, 'args' | 'env' | 'cwd'>;
+
 type JsonObject = ReadonlyMap<string, unknown>;
 
 /** Reads a config.json. Throws `invalid-argument` that names the first wrong field. */
@@ -105,9 +108,7 @@ export function parseSpec(text: string): Spec {
   const capabilities = objectAt(processTable.get('capabilities'), 'process.capabilities');
   const oomScoreAdj = numberAt(processTable.get('oomScoreAdj'), 'process.oomScoreAdj');
   return {
-    args: stringsAt(processTable.get('args'), 'process.args'),
-    env: stringsAt(processTable.get('env'), 'process.env').map(splitVariable),
-    cwd: stringAt(processTable.get('cwd'), 'process.cwd') ?? '/',
+    ...parseProcessTable(processTable),
     uid: idAt(user.get('uid') ?? 0, 'process.user.uid'),
     gid: idAt(user.get('gid') ?? 0, 'process.user.gid'),
     additionalGids: listAt(user.get('additionalGids'), 'process.user.additionalGids').map((gid, index) =>
@@ -139,6 +140,25 @@ export function parseSpec(text: string): Spec {
       poststart: hooksAt(hooks, 'poststart'),
       poststop: hooksAt(hooks, 'poststop'),
     },
+  };
+}
+
+/** Reads the JSON of a Process, as an Exec carries it. Throws `invalid-argument`. */
+export function parseProcess(text: string): SpecProcess {
+  if (text.length > specLimits.maxBytes) {
+    throw new ShimError(
+      'invalid-argument',
+      `the process to run is described by ${text.length} bytes; at most ${specLimits.maxBytes} are read`,
+    );
+  }
+  return parseProcessTable(objectAt(parseJson(text), 'process'));
+}
+
+function parseProcessTable(table: JsonObject): SpecProcess {
+  return {
+    args: stringsAt(table.get('args'), 'process.args'),
+    env: stringsAt(table.get('env'), 'process.env').map(splitVariable),
+    cwd: stringAt(table.get('cwd'), 'process.cwd') ?? '/',
   };
 }
 

@@ -6,6 +6,7 @@ import type {
   EngineExit,
   EngineProcess,
   NetworkTarget,
+  RunningExec,
 } from '../engine/engine-process.ts';
 import { prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
@@ -25,7 +26,7 @@ import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
 import { filesAnnotation, grantVolumes, volumesOf } from './volumes.ts';
-import type { Workload } from './workload.ts';
+import type { ExecCommand, Workload } from './workload.ts';
 
 /** What all Spin containers of a host share. */
 export type SpinRuntime = {
@@ -223,6 +224,16 @@ export class SpinContainer implements Workload {
 
   update(resources: SpecResources): Promise<void> {
     return this.#held.update(resources);
+  }
+
+  assertExec(): void {}
+
+  /** A command of the engine's debug shell. Its pid is the engine's: that is the process it runs in. */
+  exec({ id, process, terminal, stdio }: ExecCommand): RunningExec {
+    const { descriptors } = stdio;
+    const { args, env: environment } = process;
+    const streams = [...descriptors.keys()];
+    return this.#live().exec({ id, args, environment, terminal, streams }, [...descriptors.values()]);
   }
 
   async delete(): Promise<void> {

@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { EngineOutput } from '../engine/engine-process.ts';
+import type { EngineOutput, ExecStream } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { bytesInPipe } from '../linux.ts';
 import { isLogDriver, LogDriver, type LogOwner, makeLogFifos } from './log-driver.ts';
@@ -48,6 +48,8 @@ export class TaskStdio {
   /** Outputs, whose bytes are waited for at the end, and the read end of stdin, whose bytes nobody wants any more. */
   readonly #fifos: number[];
   readonly #stdin: number | undefined;
+  /** A write end of stdin: while it is open, its end is ours to tell and not that of whoever writes and goes. */
+  #stdinHeld: number | undefined;
   readonly #driver: LogDriver | undefined;
   #closed: Promise<void> | undefined;
 
@@ -57,42 +59,69 @@ export class TaskStdio {
     fifos: number[],
     stdin: number | undefined,
     driver: LogDriver | undefined,
+    stdinHeld: number | undefined,
   ) {
     this.stdout = stdout;
     this.stderr = stderr;
     this.#fifos = fifos;
     this.#stdin = stdin;
     this.#driver = driver;
+    this.#stdinHeld = stdinHeld;
   }
 
   /**
-   * Opens the FIFOs without waiting for a reader, makes the files, starts the log driver. Throws what `parseOutput` and
-   * `LogDriver.start` throw, `invalid-argument`.
+   * Opens the FIFOs without waiting for a reader, makes the files, starts the log driver. `holdStdin` keeps the input
+   * open until `closeStdin`. Without an owner there is no log driver. Throws what `parseOutput` and `LogDriver.start`
+   * throw, `invalid-argument`.
    */
-  static async open(paths: StdioPaths, owner: LogOwner): Promise<TaskStdio> {
+  static async open(
+    paths: StdioPaths,
+    owner: LogOwner | undefined,
+    { holdStdin = false }: { readonly holdStdin?: boolean } = {},
+  ): Promise<TaskStdio> {
     // One driver takes both streams, and both URIs name it.
     const driverUri = [paths.stdout, paths.stderr].find(isLogDriver);
-    const driven = driverUri === undefined ? undefined : makeLogFifos(owner.directory);
+    const driven = driverUri === undefined || owner === undefined ? undefined : makeLogFifos(owner.directory);
     const stdout = parseOutput(driven?.stdout ?? paths.stdout);
     const stderr = parseOutput(driven?.stderr ?? paths.stderr);
     const fifos: number[] = [];
     let stdin: number | undefined;
+    let stdinHeld: number | undefined;
     let driver: LogDriver | undefined;
     try {
-      // The read end of stdin: without one the client would wait for it. Nothing reads it, as today.
+      // The read end of stdin: without one the client would wait for it. No guest reads it, as today; a shell does.
       if (paths.stdin !== '') stdin = openFifo(paths.stdin, constants.O_RDONLY);
+      if (holdStdin && stdin !== undefined) stdinHeld = openFifo(paths.stdin, constants.O_WRONLY);
       for (const output of [stdout, stderr]) {
         // O_RDWR: neither a reader that comes late nor one that goes away is an error.
         if (output.kind === 'fifo') fifos.push(openFifo(output.path, constants.O_RDWR));
         if (output.kind === 'file') await mkdir(dirname(output.path), { recursive: true });
       }
-      if (driverUri !== undefined && driven !== undefined)
+      if (driverUri !== undefined && owner !== undefined && driven !== undefined)
         driver = await LogDriver.start(driverUri, owner, driven);
     } catch (error) {
-      for (const fd of stdin === undefined ? fifos : [...fifos, stdin]) closeSync(fd);
+      for (const fd of [...fifos, stdin, stdinHeld]) if (fd !== undefined) closeSync(fd);
       throw error;
     }
-    return new TaskStdio(stdout, stderr, fifos, stdin, driver);
+    return new TaskStdio(stdout, stderr, fifos, stdin, driver, stdinHeld);
+  }
+
+  /** What is open, by stream, for a process that gets copies. A stream that is no FIFO is not there. */
+  get descriptors(): ReadonlyMap<ExecStream, number> {
+    const [first, second] = this.#fifos;
+    const stderr = this.stdout.kind === 'fifo' ? second : first;
+    const open: readonly (readonly [ExecStream, number | undefined])[] = [
+      ['stdin', this.#stdin],
+      ['stdout', this.stdout.kind === 'fifo' ? first : undefined],
+      ['stderr', this.stderr.kind === 'fifo' ? stderr : undefined],
+    ];
+    return new Map(open.flatMap(([name, fd]) => (fd === undefined ? [] : [[name, fd] as const])));
+  }
+
+  /** Lets go of the held input: it ends when the client's end does. Idempotent. */
+  closeStdin(): void {
+    if (this.#stdinHeld !== undefined) closeSync(this.#stdinHeld);
+    this.#stdinHeld = undefined;
   }
 
   /** Writes one line to the container's standard error, so that its log tells why it did not start. */
@@ -126,6 +155,7 @@ export class TaskStdio {
   }
 
   async #drain(timeoutMs: number): Promise<void> {
+    this.closeStdin();
     const deadline = performance.now() + timeoutMs;
     // A driver holds its ends itself: what it has not read yet stays where it is.
     const unread = (): boolean => this.#driver === undefined && this.#fifos.some((fd) => bytesInPipe(fd) > 0);

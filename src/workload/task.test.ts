@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { RunningExec } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { readStatsV2 } from './cgroup-stats.ts';
 import { TaskStdio } from './stdio.ts';
-import { Task, type TaskObserver } from './task.ts';
+import { maxExecs, Task, type TaskObserver } from './task.ts';
 import type { TaskExit } from './task-state.ts';
-import type { Workload } from './workload.ts';
+import type { ExecCommand, Workload } from './workload.ts';
 
 /** A workload whose every step is in the test's hands. */
 class ScriptedWorkload implements Workload {
   readonly #exit = Promise.withResolvers<TaskExit>();
   readonly exited = this.#exit.promise;
   readonly calls: string[] = [];
+  readonly execs = new Map<string, (exitCode: number) => void>();
   creation: Promise<number> = Promise.resolve(42);
   starting: Promise<void> = Promise.resolve();
   oom = false;
@@ -35,6 +37,16 @@ class ScriptedWorkload implements Workload {
   delete = async (): Promise<void> => {
     this.calls.push('delete');
   };
+  assertExec = (): void => {};
+  exec = ({ id }: ExecCommand): RunningExec => {
+    this.calls.push(`exec ${id}`);
+    return {
+      pid: 7,
+      exited: new Promise((resolve) => this.execs.set(id, resolve)),
+      signal: (signal) => this.calls.push(`signal ${id} ${signal}`),
+      resize: ({ columns, rows }) => this.calls.push(`resize ${id} ${columns} ${rows}`),
+    };
+  };
 }
 
 async function make(
@@ -48,6 +60,9 @@ async function make(
     exited: (_, { exitCode }) => seen.push(`exited ${exitCode}`),
     paused: () => seen.push('paused'),
     resumed: () => seen.push('resumed'),
+    execAdded: ({ id }) => seen.push(`added ${id}`),
+    execStarted: ({ id, pid }) => seen.push(`started ${id} ${pid}`),
+    execExited: ({ id }, { exitCode }) => seen.push(`exited ${id} ${exitCode}`),
   };
   const stdioPaths = { stdin: '', stdout: '', stderr: '' };
   const stdio = await TaskStdio.open(stdioPaths, { id: 'x', namespace: 'test', directory: '/b' });
@@ -119,4 +134,71 @@ test('a task that has ended still has a pid to show', async () => {
   workload.end(0);
   await task.exit;
   assert.deepEqual(await task.pids(), [42]);
+});
+
+const noStreams = { stdin: '', stdout: '', stderr: '' };
+
+/** An exec's description without streams. */
+function execOf(id: string, terminal = false) {
+  return { id, terminal, stdioPaths: noStreams, process: { args: ['true'], env: [], cwd: '/' } };
+}
+
+async function running(): Promise<{ workload: ScriptedWorkload; task: Task; seen: string[] }> {
+  const workload = new ScriptedWorkload();
+  const made = await make(workload);
+  const task = await made.task;
+  await task.start();
+  return { workload, task, seen: made.seen };
+}
+
+test('an exec is added, started, resized, signalled and ends once', async () => {
+  const { workload, task, seen } = await running();
+  const exec = task.addExec(execOf('e', true));
+  assert.deepEqual([exec.state.kind, exec.pid], ['created', 0]);
+  assert.throws(() => exec.kill(9), { code: 'failed-precondition', message: /process not created/ });
+  exec.resize({ columns: 80, rows: 24 });
+  await task.startExec('e');
+  await assert.rejects(task.startExec('e'), { code: 'failed-precondition' });
+  await assert.rejects(task.deleteExec('e'), { code: 'failed-precondition' });
+  exec.kill(15);
+  workload.execs.get('e')?.(143);
+  assert.equal((await exec.exit).exitCode, 143);
+  assert.throws(() => exec.kill(9), { code: 'not-found', message: /already finished/ });
+  assert.equal((await task.deleteExec('e'))?.exitCode, 143);
+  assert.throws(() => task.exec('e'), { code: 'not-found' });
+  assert.deepEqual(workload.calls, ['exec e', 'resize e 80 24', 'signal e 15']);
+  assert.deepEqual(seen.slice(2), ['added e', 'started e 7', 'exited e 143']);
+});
+
+test('every exec ends before its task does', async () => {
+  const { workload, task, seen } = await running();
+  task.addExec(execOf('never'));
+  task.addExec(execOf('a'));
+  task.addExec(execOf('b'));
+  await task.startExec('a');
+  await task.startExec('b');
+  workload.end(0);
+  await new Promise(setImmediate);
+  assert.equal(task.state.kind, 'running');
+  for (const id of ['b', 'a']) workload.execs.get(id)?.(137);
+  await task.exit;
+  assert.deepEqual(seen.slice(-3), ['exited b 137', 'exited a 137', 'exited 0']);
+  await assert.rejects(task.startExec('never'), { code: 'failed-precondition', message: /stopped state/ });
+  assert.equal(await task.deleteExec('never'), undefined);
+});
+
+test('an id is taken once, and only so many at a time', async () => {
+  const { task } = await running();
+  for (let index = 0; index < maxExecs; index++) task.addExec(execOf(`e${index}`));
+  assert.throws(() => task.addExec(execOf('more')), { code: 'resource-exhausted', message: /maxExecs/ });
+  await task.deleteExec('e0');
+  assert.throws(() => task.addExec(execOf('e1')), { code: 'already-exists' });
+  task.addExec(execOf('more'));
+});
+
+test('who waits for an exec that is deleted before its start is told', async () => {
+  const { task } = await running();
+  const { exit } = task.addExec(execOf('e'));
+  assert.equal(await task.deleteExec('e'), undefined);
+  assert.equal((await exit).exitCode, 137);
 });

@@ -1,5 +1,6 @@
 import { ShimError } from '../error.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
+import { type ExecOptions, ExecProcess } from './exec-process.ts';
 import { Lock } from './lock.ts';
 import type { SpecResources } from './spec.ts';
 import type { StdioPaths, TaskStdio } from './stdio.ts';
@@ -14,7 +15,13 @@ export type TaskObserver = {
   exited(task: Task, exit: TaskExit): void;
   paused(task: Task): void;
   resumed(task: Task): void;
+  execAdded(exec: ExecProcess): void;
+  execStarted(exec: ExecProcess): void;
+  execExited(exec: ExecProcess, exit: TaskExit): void;
 };
+
+/** Processes that a task may have beside its own at once, from their Exec to their Delete. */
+export const maxExecs = 64;
 
 export type TaskOptions = {
   readonly id: string;
@@ -41,6 +48,7 @@ export class Task {
   readonly #workload: Workload;
   readonly #observer: TaskObserver;
   readonly #lock = new Lock();
+  readonly #execs = new Map<string, ExecProcess>();
   #state: TaskState = { kind: 'created' };
   #freeing: Promise<void> | undefined;
 
@@ -137,9 +145,52 @@ export class Task {
     return this.#workload.stats();
   }
 
-  /** Refuses what is not to be had in this state. */
-  assertExec(): void {
+  /**
+   * Adds a process without starting it. Throws `already-exists` for an id that is taken, `resource-exhausted` when
+   * there are `maxExecs`, `unimplemented` if the workload runs none, `failed-precondition` if it does not run itself.
+   */
+  addExec(options: ExecOptions): ExecProcess {
+    const { id } = options;
+    this.#workload.assertExec();
     this.#assert('exec');
+    if (this.#execs.has(id)) {
+      throw new ShimError('already-exists', `task "${this.id}" has a process "${id}" already`);
+    }
+    if (this.#execs.size >= maxExecs) {
+      throw new ShimError(
+        'resource-exhausted',
+        `task "${this.id}" has ${this.#execs.size} processes beside its own, the limit "maxExecs" is ${maxExecs}: end some of them`,
+      );
+    }
+    const exec = new ExecProcess(options, this.#workload, {
+      started: (process) => this.#observer.execStarted(process),
+      exited: (process, exit) => this.#observer.execExited(process, exit),
+    });
+    this.#execs.set(id, exec);
+    this.#observer.execAdded(exec);
+    return exec;
+  }
+
+  /** Throws `not-found`. */
+  exec(id: string): ExecProcess {
+    const exec = this.#execs.get(id);
+    if (exec === undefined) throw new ShimError('not-found', `task "${this.id}" has no process "${id}"`);
+    return exec;
+  }
+
+  /** Throws what `ExecProcess.start` throws, and `failed-precondition` if the workload does not run any more. */
+  async startExec(id: string): Promise<ExecProcess> {
+    const exec = this.exec(id);
+    this.#assert('exec');
+    await exec.start();
+    return exec;
+  }
+
+  /** Gives how it ended; undefined if it was never started. Throws `failed-precondition` while it runs. */
+  async deleteExec(id: string): Promise<TaskExit | undefined> {
+    const exit = await this.exec(id).delete();
+    this.#execs.delete(id);
+    return exit;
   }
 
   /** Frees everything the task holds; a created one is ended first. Gives how it ended. */
@@ -176,6 +227,8 @@ export class Task {
     // At once, not in #free: the client waits for the end of its copies, and they for ours.
     void this.#stdio.close();
     return this.#lock.run(async () => {
+      // They ended with it; nobody is to hear of its end before theirs.
+      await Promise.all([...this.#execs.values()].map((exec) => exec.ended()));
       const killed = exit.exitCode === 137 && (await this.#workload.outOfMemory().catch(() => false));
       if (killed) this.#observer.outOfMemory(this);
       this.#state = { kind: 'stopped', exit };

@@ -1,5 +1,7 @@
+import type { RunningExec } from '../engine/engine-process.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
-import type { SpecResources } from './spec.ts';
+import type { SpecProcess, SpecResources } from './spec.ts';
+import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
 
 /** What a workload is made from. */
@@ -8,6 +10,14 @@ export type RootMount = {
   readonly source: string;
   readonly target: string;
   readonly options: readonly string[];
+};
+
+/** A process beside the workload's own one, as an exec asks for it. */
+export type ExecCommand = {
+  readonly id: string;
+  readonly process: SpecProcess;
+  readonly terminal: boolean;
+  readonly stdio: TaskStdio;
 };
 
 /**
@@ -29,6 +39,10 @@ export interface Workload {
   pause(): Promise<void>;
   resume(): Promise<void>;
   update(resources: SpecResources): Promise<void>;
+  /** Throws `unimplemented` if processes cannot be run beside the workload's own. */
+  assertExec(): void;
+  /** Runs one; it ends with the workload at the latest. Throws `unavailable` when that has ended. */
+  exec(command: ExecCommand): RunningExec;
   /** Ends what still runs and frees everything: mounts, cgroups, files. Safe to call after a failed `create`. */
   delete(): Promise<void>;
 }

@@ -1,0 +1,3 @@
+import { runShell } from '../shell/shell-thread.ts';
+
+runShell();
