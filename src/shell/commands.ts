@@ -14,7 +14,6 @@ const absent: ReadonlyMap<string, string> = new Map([
   ],
   ['wget', 'there is no wget: use "curl"'],
   ['vi', 'there is no editor: files of a Spin app are read-only'],
-  ['top -b', 'use "top -n 1"'],
 ]);
 
 /** Named in help and completion: what the interpreter itself does. */
