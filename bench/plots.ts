@@ -1,8 +1,8 @@
-import { phaseQuantity, type startPhases } from './cold-start.ts';
+import { coldSubject, fromNothing, fromWarm, phaseQuantity, type startPhases } from './cold-start.ts';
 import type { PartRecord, Results } from './results.ts';
 import { warmUpShare } from './soak.ts';
 import { leastSquares, type Measurement } from './statistics.ts';
-import { barPlot, dotPlot, type PlotRow, pointPlot, stackedPlot } from './svg-plot.ts';
+import { barPlot, dotPlot, type PlotRow, pointPlot, type StackedRow, stackedPlot } from './svg-plot.ts';
 import { figure } from './tables.ts';
 
 const bare = 'bare node:http';
@@ -66,7 +66,8 @@ function cpuPlot(record: PartRecord): string {
 const drawnPhases: readonly (readonly [name: string, phases: readonly (typeof startPhases)[number][]])[] = [
   ['boot of the process', ['boot']],
   ['read and compile', ['read', 'compile']],
-  ['messages, network', ['hand over', 'network']],
+  ['network, rights', ['network', 'confine']],
+  ['messages', ['hand over']],
   ['settings, services', ['settings', 'services']],
   ['load runtime', ['runtime']],
   ['first instance', ['trial']],
@@ -75,23 +76,23 @@ const drawnPhases: readonly (readonly [name: string, phases: readonly (typeof st
 ];
 
 function coldStartPlot(record: PartRecord): string {
-  const total = (quantity: string, app: string): number =>
-    find(record, quantity).find(({ subject }) => subject === app)?.median ?? 0;
-  const apps = find(record, 'from a warm engine to the first 200').map(({ subject }) => subject);
-  const rows = apps.map((app) => {
+  const median = (quantity: string, subject: string): number =>
+    find(record, quantity).find((measurement) => measurement.subject === subject)?.median ?? 0;
+  const row = (subject: string, total: string): StackedRow => {
     const parts = drawnPhases.map(([, phases]) =>
-      phases.reduce((sum, phase) => sum + total(phaseQuantity(phase), app), 0),
+      phases.reduce((sum, phase) => sum + median(phaseQuantity(phase), subject), 0),
     );
-    const warm = figure(total('from a warm engine to the first 200', app));
-    return { label: app, parts, text: `${warm} ms when warm` };
-  });
-  const axis = 'milliseconds (medians), from no process to the first 200; a warm engine has booted already';
+    return { label: subject, parts, text: `${figure(median(total, subject))} ms` };
+  };
+  const apps = find(record, fromWarm).map(({ subject }) => subject);
+  const rows = apps.flatMap((app) => [row(app, fromWarm), row(coldSubject(app), fromNothing)]);
+  const axis = 'milliseconds, medians, to the first 200; the app is in the cache';
   const names = drawnPhases.map(([name]) => name);
-  return stackedPlot({ title: 'Cold start by phase, app in the cache', axis }, names, rows);
+  return stackedPlot({ title: 'Cold start by phase', axis }, names, rows);
 }
 
 function soakPlot({ samples = [] }: PartRecord): string {
-  const points = samples.map(({ requests, pssMiB }) => [requests, pssMiB] as const);
+  const points = samples.map(({ requests, anonymousMiB }) => [requests, anonymousMiB] as const);
   const from = warmUpShare * (points.at(-1)?.[0] ?? 0);
   const { slope, intercept, slopeMargin } = leastSquares(points.filter(([requests]) => requests > from));
   const bytes = (mebibytes: number): string => figure(mebibytes * 1024 * 1024);
@@ -99,7 +100,7 @@ function soakPlot({ samples = [] }: PartRecord): string {
     {
       title: `Memory of one engine over ${figure(points.at(-1)?.[0] ?? 0)} requests to hello`,
       axis: 'requests answered',
-      vertical: 'proportional set size, MiB',
+      vertical: 'anonymous memory, MiB',
     },
     points,
     { from, slope, intercept, text: `slope ${bytes(slope)} ± ${bytes(slopeMargin)} bytes per request` },

@@ -35,8 +35,8 @@ export async function measureSoak(bench: Bench): Promise<PartResult> {
       measurements: [
         ...rounds.summary(),
         { quantity: 'requests answered', subject: 'hello', unit: 'requests', ...one(requests) },
-        slopeOf(soakSlope, steady, ({ pssMiB }) => pssMiB),
-        slopeOf('of it anonymous memory', steady, ({ anonymousMiB }) => anonymousMiB),
+        slopeOf(soakSlope, steady, ({ anonymousMiB }) => anonymousMiB),
+        slopeOf('proportional set size added by one request', steady, ({ pssMiB }) => pssMiB),
       ],
       failures: [],
       samples,

@@ -21,6 +21,7 @@ export const palette = [
   '#d55e00',
   '#cc79a7',
   '#5b3a8c',
+  '#8c564b',
 ] as const;
 
 type Titles = {
@@ -173,10 +174,10 @@ export function stackedPlot(titles: Titles, names: readonly string[], rows: read
     });
     return [...pieces, label(x(from) + 6, y + barHeight - 3, text)];
   });
-  const perLine = 4;
+  const perLine = 5;
   const legendTop = bottom + axisHeight + 22;
   const legend = names.flatMap((name, index) => {
-    const left = 40 + (index % perLine) * ((width - 60) / perLine);
+    const left = 30 + (index % perLine) * ((width - 40) / perLine);
     const y = legendTop + Math.floor(index / perLine) * 22;
     return [rectangle(left, y - 11, 12, 12, colour(index)), label(left + 18, y, name, { size: 12 })];
   });

@@ -1,3 +1,4 @@
+import { coldSubject, fromNothing, fromWarm } from './cold-start.ts';
 import type { Conditions } from './conditions.ts';
 import { type PartName, type PartRecord, partNames, type Results } from './results.ts';
 import type { Measurement } from './statistics.ts';
@@ -132,9 +133,9 @@ const targets: readonly Target[] = [
   },
   ...(
     [
-      ['from a warm engine to the first 200', 'hello', 15],
-      ['from a warm engine to the first 200', 'js-api', 60],
-      ['from no process to the first 200, app in the cache', 'js-api', 120],
+      [fromWarm, 'hello', 15],
+      [fromWarm, 'js-api', 60],
+      [fromNothing, coldSubject('js-api'), 120],
       ['first preparation, in a process of its own', 'js-api', 1300],
     ] as const
   ).map(
@@ -192,7 +193,7 @@ const targets: readonly Target[] = [
 ];
 
 /** Name of the slope that the long run gives. */
-export const soakSlope = 'memory (PSS) added by one request';
+export const soakSlope = 'anonymous memory added by one request';
 
 class NotMeasured extends Error {}
 
