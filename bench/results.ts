@@ -15,6 +15,7 @@ export const partNames = [
   'pod-start',
   'launcher',
   'memory',
+  'exec',
   'soak',
 ] as const;
 export type PartName = (typeof partNames)[number];

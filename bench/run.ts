@@ -11,6 +11,7 @@ import { Bench, type BenchFlags } from './bench.ts';
 import { measureBodies } from './bodies.ts';
 import { measureColdStart } from './cold-start.ts';
 import { readConditions } from './conditions.ts';
+import { measureExec } from './exec.ts';
 import { measureKernels } from './kernels.ts';
 import { measureLauncher } from './launcher-start.ts';
 import { measureMemory } from './memory.ts';
@@ -32,6 +33,7 @@ const parts: Readonly<Record<PartName, (bench: Bench) => Promise<PartResult>>> =
   'pod-start': measurePodStart,
   launcher: measureLauncher,
   memory: measureMemory,
+  exec: measureExec,
   soak: measureSoak,
 };
 /** What runs when no part is named. */

@@ -1,0 +1,30 @@
+import { importImage } from '../test/support/images.ts';
+import { mixedImages, sidecarImage, startSidecar } from '../test/support/sidecar.ts';
+import type { Bench } from './bench.ts';
+import type { PartResult } from './results.ts';
+import { Rounds, timed } from './statistics.ts';
+
+/** Commands one after the other in each of the containers. */
+const execRounds = 40;
+
+/** CRI's ExecSync of a command that ends at once: a Spin container, and a Linux container of the same pod under runc. */
+export async function measureExec(bench: Bench): Promise<PartResult> {
+  const node = await bench.node();
+  const { containerd, cri } = node.spin;
+  await importImage(containerd, await sidecarImage(), mixedImages.sidecar);
+  const pod = await node.podAnswering('hello', 'exec');
+  const sidecar = await startSidecar(containerd, pod.id, 'sidecar', ['wait']);
+  const health = ['curl', '-fsS', '-o', '/dev/null', 'http://localhost/.well-known/spin/health'];
+  const rounds = new Rounds();
+  const exec = (id: string, command: readonly string[]): Promise<number> =>
+    timed(() => cri.execSync(id, command));
+  rounds.add('ExecSync, the first of a container', 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
+  await bench.rounds(execRounds, async () => {
+    const quantity = 'ExecSync';
+    rounds.add(quantity, 'runc, a static program', 'ms', await exec(sidecar, ['/bin/sidecar', 'exit', '0']));
+    rounds.add(quantity, 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
+    rounds.add(quantity, 'Spin, curl of the app', 'ms', await exec(pod.containerId, health));
+  });
+  await pod.remove();
+  return { measurements: rounds.summary(), failures: [] };
+}
