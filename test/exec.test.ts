@@ -84,8 +84,9 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
     assert.deepEqual(copy, { code: 0, output: 'in and out\n' });
     const inside = ['ctr', ...ctr, '--tty', '--exec-id', 'typed', pod.containerId, 'sh'].join(' ');
     const typed = await run('script', ['-qec', inside, '/dev/null'], 'routes\rexit 6\r', '$ ');
-    assert.match(typed.output, /"help" lists its commands\.\r\n/);
-    assert.match(typed.output, /Available Routes:\r\n/);
+    // The terminal of "script" adds returns of its own to ours.
+    assert.match(typed.output, /"help" lists its commands\.\r+\n/);
+    assert.match(typed.output, /Available Routes:\r+\n/);
     assert.equal(typed.code, 6);
   });
 
@@ -97,13 +98,10 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
   });
 
   test('what runs in a container ends with it', async () => {
+    const started = (): number => events.all.filter(({ topic }) => topic === '/tasks/exec-started').length;
+    const before = started();
     const long = exec(['sleep', '1000'], 60);
-    await waitFor(
-      'the command to run',
-      async () =>
-        `${(await exec(['true'])).exitCode}` === '0' &&
-        events.all.filter(({ topic }) => topic === '/tasks/exec-started').length > 0,
-    );
+    await waitFor('the command to run', () => started() > before);
     await pod.stop(5);
     assert.equal((await pod.status()).exit_code, 0);
     assert.equal((await long).exitCode, 137);

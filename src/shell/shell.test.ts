@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
+import { defaultKeyValueFile } from '../engine/app-settings.ts';
 import { fixtures, prepareApp, temporaryFolder } from '../engine/test-engine.ts';
 import { TestShell } from './test-shell.ts';
 
@@ -13,6 +16,7 @@ const redText = '\x1b[31mred';
 
 describe('the debug shell of an app', { timeout: 30_000 }, () => {
   let shell: TestShell;
+  let stateDir: string;
   const undos: (() => unknown)[] = [];
   const outside = createServer((request, response) => {
     response.end(`outside got ${request.method} ${request.url}\n`);
@@ -53,7 +57,10 @@ secret_word = "x{{ token }}x"
         'static/deep/er.txt': Buffer.from('deep'),
       },
     );
+    stateDir = join(folder, 'state');
+    await mkdir(stateDir);
     shell = await TestShell.start(t, prepared, {
+      stateDir,
       environment: [
         ['SPIN_VARIABLE_TOKEN', 'hunter2'],
         ['PLAIN', 'a b'],
@@ -281,6 +288,23 @@ secret_word = "x{{ token }}x"
       ends,
       Array.from({ length: 20 }, (_, index) => `${index} ${index}`),
     );
+  });
+
+  test('a shell that hangs is ended by SIGKILL, with all that runs in it; the next one has a new thread', async () => {
+    assert.equal(await sh('kv set hang 1'), '[0]');
+    const database = new DatabaseSync(join(stateDir, defaultKeyValueFile));
+    try {
+      database.exec('BEGIN EXCLUSIVE');
+      const other = shell.exec(['sleep', '1000']);
+      // SQLite waits for the lock within one call: the thread does nothing else meanwhile.
+      const hanging = shell.exec(['kv', 'set', 'hang', '2']);
+      hanging.running.signal(9);
+      const ends = await Promise.all([hanging.running.exited, other.running.exited]);
+      assert.deepEqual(ends, [137, 137]);
+    } finally {
+      database.close();
+    }
+    assert.equal(await sh('kv get hang'), '1\n[0]');
   });
 
   test('a shell that ends with its engine tells 137', async () => {
