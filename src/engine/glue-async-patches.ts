@@ -22,7 +22,10 @@ export type GlueControl = {
 /** A slow look round, milliseconds, for a change that no event announces. */
 const idleLookMs = 1_000;
 
-/** Put at the top of `instantiate`. */
+/**
+ * Put at the top of `instantiate`. Whoever waited goes on in a turn of the event loop of its own, as with jco's timers:
+ * between a slice of the guest and its end there may be microtasks, in which the glue still has that task for the current.
+ */
 const runtime = `
   const _waiting = new Set();
   let _ended = null;
@@ -31,14 +34,14 @@ const runtime = `
     const look = () => {
       if (_ended === null && !end.hasPendingEvent()) { return; }
       _waiting.delete(look);
-      if (_ended === null) { resolve(); } else { reject(_ended); }
+      setImmediate(() => { if (_ended === null) { resolve(); } else { reject(_ended); } });
     };
     _waiting.add(look);
     look();
   });
   const _pause = (delay) => new Promise((resolve) => {
     if (delay === 0) { setImmediate(resolve); return; }
-    const look = () => { _waiting.delete(look); clearTimeout(timer); resolve(); };
+    const look = () => { _waiting.delete(look); clearTimeout(timer); setImmediate(resolve); };
     const timer = setTimeout(look, ${idleLookMs});
     timer.unref();
     _waiting.add(look);

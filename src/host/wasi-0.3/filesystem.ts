@@ -209,7 +209,10 @@ class Descriptor {
     open: OpenFlags,
     flags: DescriptorFlags,
   ): Promise<Descriptor> {
-    const asked = open.create === true ? { ...flags, read: true, write: true } : flags;
+    const asked =
+      open.create === true
+        ? { ...flags, read: flags.read === true || flags.write !== true, write: true }
+        : flags;
     return attempt(() => {
       const opened = this.#inner.openAt(pathFlags, path, open, asked);
       return new Descriptor(this.#scope, opened, asked);

@@ -20,9 +20,9 @@ export async function answerExchange(
   const channel = new BodyChannel(scope, { message: 'response', contentLength });
   const { promise, resolve } = Promise.withResolvers<ExchangeOutcome>();
   // Without contents the whole message is known once the trailers are, and goes out at once.
-  if (!body.hasContents) await body.transfer(scope, channel);
+  if (!body.hasContents) await body.transfer(channel);
   sendResponse(exchange, { status, fields, body: channel }, { settle: resolve });
-  if (body.hasContents) await body.transfer(scope, channel);
+  if (body.hasContents) await body.transfer(channel);
   // Without effect on a body that is complete: what is left is one that nobody takes any more.
   channel.abort({ tag: 'connection-terminated' });
   return promise;

@@ -1,9 +1,12 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { InstanceScope } from '../../scope.ts';
 import { BodyChannel } from '../../wasi/http/body-channel.ts';
+import type { ErrorCode } from '../../wasi/http/error-code.ts';
 import { contentLengthOf } from '../../wasi/http/fields.ts';
 import type { HttpServices } from '../../wasi/http/http.ts';
 import { sendRequest } from '../../wasi/http/outgoing-handler.ts';
 import { heedlessly } from '../guest-stream.ts';
+import type { TransferResult } from './message-body.ts';
 import { Request } from './request.ts';
 import { RequestOptions } from './request-options.ts';
 import { Response } from './response.ts';
@@ -20,27 +23,31 @@ export async function send(
   const { method, scheme, authority, pathWithQuery, fields, body, options } = Request.take(request);
   const length = contentLengthOf(fields);
   const contentLength = length === 'invalid' ? undefined : length;
-  const channel = body.hasContents
-    ? new BodyChannel(scope, { message: 'request', contentLength })
-    : undefined;
+  let channel = body.hasContents ? new BodyChannel(scope, { message: 'request', contentLength }) : undefined;
+  // These hardly ever have a body, and an empty chunked one confuses servers: whether there is one is looked at first.
+  const seldomHasBody = method.tag === 'get' || method.tag === 'head';
+  if (channel !== undefined && contentLength === undefined && seldomHasBody) {
+    if (!(await body.begin(channel))) channel = undefined;
+  }
   const parts = { method, scheme, authority, pathWithQuery, fields, body: channel };
   const outcome = sendRequest(outbound, warn, scope, parts, RequestOptions.timeouts(options));
   if ('tag' in outcome) {
-    body.drop();
     body.settle({ tag: 'err', val: outcome });
+    body.drop();
     throw outcome;
   }
   const sending: Disposable = { [Symbol.dispose]: () => outcome.abandon() };
   scope.adopt(sending);
   try {
-    if (channel === undefined) heedlessly(body.trailers(scope));
-    else void body.transfer(scope, channel);
+    let transfer: Promise<TransferResult> | undefined;
+    if (channel === undefined) heedlessly(body.trailers());
+    else transfer = body.transfer(channel);
     while (outcome.head.kind === 'pending') {
       await scope.wait((resolve) => outcome.answered.subscribe(resolve));
     }
     const { head } = outcome;
-    if (head.kind !== 'received') {
-      const code = head.kind === 'failed' ? head.code : ({ tag: 'internal-error' } as const);
+    if (head.kind === 'failed') {
+      const code = await causeOf(head.code, transfer);
       body.settle({ tag: 'err', val: code });
       throw code;
     }
@@ -49,4 +56,11 @@ export async function send(
   } finally {
     scope.release(sending);
   }
+}
+
+/** A request that was given up because of its body has failed with what the body has failed with. */
+async function causeOf(code: ErrorCode, transfer: Promise<TransferResult> | undefined): Promise<ErrorCode> {
+  if (code.tag !== 'connection-terminated' || transfer === undefined) return code;
+  const result = await Promise.race([transfer, nextTurn(undefined)]);
+  return result?.tag === 'err' ? result.val : code;
 }

@@ -4,6 +4,7 @@ import { type ErrorCode, HttpFailure } from '../../wasi/http/error-code.ts';
 import type { IncomingContent } from '../../wasi/http/incoming-body.ts';
 import {
   type ByteReader,
+  chunkBytes,
   type GuestFuture,
   type GuestStream,
   guestReader,
@@ -33,11 +34,13 @@ export type MessageBody = {
   /** Whether bytes come before the trailers. */
   readonly hasContents: boolean;
   /** For the guest. */
-  consume(scope: InstanceScope): ConsumedBody;
+  consume(): ConsumedBody;
   /** Into a channel of the host's that is attached or will be; settles when the body is through or has failed. */
-  transfer(scope: InstanceScope, channel: BodyChannel): Promise<void>;
+  transfer(channel: BodyChannel): Promise<TransferResult>;
+  /** Moves the first bytes into a channel that is not attached yet. Whether there were any; a failure counts as none. */
+  begin(channel: BodyChannel): Promise<boolean>;
   /** The trailers alone, for a message without contents. */
-  trailers(scope: InstanceScope): Promise<TrailersResult>;
+  trailers(): Promise<TrailersResult>;
   /** A transfer that is not `transfer`'s ends like this. */
   settle(result: TransferResult): void;
   drop(): void;
@@ -63,7 +66,12 @@ export function guestBody(
       ),
       lazily(readTrailers),
     ],
-    transfer: async (_scope, channel) => resolve(await transfer(scope, reader, readTrailers, channel)),
+    transfer: async (channel) => {
+      const result = await transfer(scope, reader, readTrailers, channel);
+      resolve(result);
+      return result;
+    },
+    begin: (channel) => begin(reader, channel),
     trailers: readTrailers,
     settle: resolve,
     drop: () => {
@@ -75,8 +83,8 @@ export function guestBody(
 }
 
 /** A body that comes from the network. Nothing is asked of the peer before it is read. */
-export function receivedBody(content: IncomingContent): MessageBody {
-  const readTrailers = async (scope: InstanceScope): Promise<TrailersResult> => {
+export function receivedBody(scope: InstanceScope, content: IncomingContent): MessageBody {
+  const readTrailers = async (): Promise<TrailersResult> => {
     for (;;) {
       const end = content.end();
       if (end === undefined) {
@@ -92,7 +100,7 @@ export function receivedBody(content: IncomingContent): MessageBody {
   };
   return {
     hasContents: true,
-    consume: (scope) => {
+    consume: () => {
       let dropped = false;
       let asked = false;
       // Who wants the trailers of a body it does not read has the rest read and dropped.
@@ -110,18 +118,31 @@ export function receivedBody(content: IncomingContent): MessageBody {
       const trailers = lazily(() => {
         asked = true;
         discard();
-        return readTrailers(scope);
+        return readTrailers();
       });
       return [stream, trailers];
     },
-    transfer: async (scope, channel) => {
-      const reader = sourceReader(scope, content.source);
-      await transfer(scope, reader, () => readTrailers(scope), channel);
-    },
+    transfer: (channel) => transfer(scope, sourceReader(scope, content.source), readTrailers, channel),
+    begin: (channel) => begin(sourceReader(scope, content.source), channel),
     trailers: readTrailers,
     settle: () => {},
     drop: () => content.abandon(),
   };
+}
+
+async function begin(reader: ByteReader, channel: BodyChannel): Promise<boolean> {
+  try {
+    for (;;) {
+      const bytes = await reader.read(chunkBytes);
+      if (bytes === undefined) return false;
+      if (bytes.length === 0) continue;
+      channel.write(bytes);
+      return true;
+    }
+  } catch {
+    // The transfer that follows meets the same failure and reports it.
+    return false;
+  }
 }
 
 const noBytes: ByteReader = { read: () => Promise.resolve(undefined), close: () => {} };

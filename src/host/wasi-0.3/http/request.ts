@@ -84,7 +84,7 @@ export class Request {
       pathWithQuery: exchange.pathWithQuery,
     };
     const content = new ReadableContent(exchange.body, () => exchange.trailers());
-    return new Request(scope, line, exchange.headers, receivedBody(content), undefined);
+    return new Request(scope, line, exchange.headers, receivedBody(scope, content), undefined);
   }
 
   /** Takes the request out of a handle that the guest gave away. */
@@ -97,7 +97,7 @@ export class Request {
     request.#scope.release(request);
     request.#map?.release();
     heedlessly(result);
-    return request.#body.consume(request.#scope);
+    return request.#body.consume();
   }
 
   getMethod(): Method {
@@ -133,7 +133,7 @@ export class Request {
   }
 
   setAuthority(authority: string | undefined): void {
-    if (authority !== undefined && !isAuthority(authority)) throw undefined;
+    if (authority !== undefined && !(isAuthority(authority) && namesHost(authority))) throw undefined;
     this.#line = { ...this.#line, authority };
   }
 
@@ -163,4 +163,10 @@ function canonicalScheme(scheme: Scheme): Scheme {
   if (scheme.tag !== 'other') return scheme;
   if (scheme.val === 'http') return { tag: 'HTTP' };
   return scheme.val === 'https' ? { tag: 'HTTPS' } : scheme;
+}
+
+/** Whether an authority is a host and at most a port there is. */
+function namesHost(authority: string): boolean {
+  const port = /^(?:\[[0-9A-Fa-f:.]+\]|[^:[\]]+)(?::([0-9]{0,5}))?$/.exec(authority);
+  return port !== null && Number(port[1] ?? 0) <= 65_535;
 }

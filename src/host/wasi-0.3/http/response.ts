@@ -53,7 +53,7 @@ export class Response {
     headers: HeaderList,
     content: IncomingContent,
   ): Response {
-    return new Response(scope, status, FieldMap.received(scope, headers), receivedBody(content));
+    return new Response(scope, status, FieldMap.received(scope, headers), receivedBody(scope, content));
   }
 
   /** Takes the response out of a handle that the guest gave away. */
@@ -66,7 +66,7 @@ export class Response {
     response.#scope.release(response);
     response.#fields.release();
     heedlessly(result);
-    return response.#body.consume(response.#scope);
+    return response.#body.consume();
   }
 
   getStatusCode(): number {
