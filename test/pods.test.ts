@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { appendFileSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -59,6 +59,22 @@ describe('many pods on one node', { timeout: suiteTimeoutMs }, () => {
       (await node.cri.listPods()).map(({ id }) => id),
       [resident.id],
     );
+    await assertNothingLeft();
+  });
+
+  test('a component whose cache entry was changed is prepared again for the next pod', async () => {
+    const pod = await node.run({ name: 'before', image: node.image('hello') });
+    const components = join(node.containerd.shimStateDir, 'components');
+    const entries = readdirSync(components).map((name) => join(components, name));
+    const sizes = entries.map((path) => statSync(path).size);
+    for (const path of entries) appendFileSync(path, 'x');
+    assert.equal((await pod.request('/')).status, 200, 'one that runs has all it needs');
+    await pod.remove();
+    const next = await node.run({ name: 'next', image: node.image('hello') });
+    assert.equal((await next.request('/')).text, 'Hello from Spin!\n');
+    const again = entries.filter((path, index) => statSync(path).size === sizes[index]);
+    assert.equal(again.length, 1, 'that of hello, and no other');
+    await next.remove();
     await assertNothingLeft();
   });
 

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, rename, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { geteuid } from 'node:process';
 import { ShimError } from '../error.ts';
@@ -80,6 +80,8 @@ export class BlobStore {
         'digest-mismatch',
         `blob ${descriptor.digest} is ${present} bytes long, and its manifest states ${descriptor.size}: push the image again`,
       );
+    } else {
+      await noteUse(path);
     }
     return path;
   }
@@ -131,4 +133,11 @@ export class BlobStore {
       throw error;
     }
   }
+}
+
+/** For `trimBlobs`. A file that a guest sees under another name keeps its time: the guest sees that, too. */
+async function noteUse(path: string): Promise<void> {
+  const { nlink } = await lstat(path);
+  const now = new Date();
+  if (nlink === 1) await utimes(path, now, now);
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import {
   appendFile,
   chmod,
+  chown,
   copyFile,
   link,
   mkdir,
@@ -133,7 +134,6 @@ for (const [name, damage, reason] of damages) {
 
 test('an entry of another user is not run', { skip: process.getuid?.() !== 0 }, async (t) => {
   const { path, cache, warnings } = await filledStore(t);
-  const { chown } = await import('node:fs/promises');
   await chown(path, 65534, 65534);
   assert.throws(() => openCacheEntry(path, digest), { code: 'data-loss', message: /user 65534/ });
   await cache.ensure(digest, async () => content);

@@ -27,7 +27,7 @@ export type PrepareJob = {
   readonly workDir: string;
   /** Component ids to keep, `SPIN_COMPONENTS_TO_RETAIN`. */
   readonly retain?: readonly string[];
-  /** Bytes that prepared components may take in the store; default 2 GiB. */
+  /** Bytes that prepared components may take in the store, and the same for blobs; default 2 GiB. */
   readonly maxCacheBytes?: number;
   /** Has jco transpile also what our linker would take; tests hold the two against each other. */
   readonly alwaysJco?: boolean;

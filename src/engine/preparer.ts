@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
+import { trimBlobs } from '../app/blob-trim.ts';
 import type { App } from '../app/types.ts';
 import { ShimError } from '../error.ts';
+import { defaultMaxCacheBytes } from './component-cache.ts';
 import { findInstallation } from './installation.ts';
 import type { PrepareJob, PrepareReply } from './prepare.ts';
 import { prepareApp } from './prepare-app.ts';
@@ -31,6 +33,9 @@ async function handle(job: PrepareJob, openContent: OpenContent): Promise<Prepar
     ...(job.alwaysJco === undefined ? {} : { alwaysJco: job.alwaysJco }),
     ...(job.maxCacheBytes === undefined ? {} : { maxBytes: job.maxCacheBytes }),
     warn: (line) => warnings.push(line),
+  });
+  await trimBlobs(job.storeDir, job.maxCacheBytes ?? defaultMaxCacheBytes).catch((error: unknown) => {
+    warnings.push(`blobs below "${job.storeDir}" could not be removed: ${String(error)}`);
   });
   return { type: 'prepared', prepared, warnings };
 }
