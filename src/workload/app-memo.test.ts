@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
 import type { PreparedApp } from '../engine/prepared-app.ts';
-import { AppMemo } from './app-memo.ts';
+import { AppMemo, maxKeptApps } from './app-memo.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'spinshim-memo-'));
 const store = join(folder, 'store');
@@ -118,6 +126,22 @@ test('what turned out not to run is prepared anew, and that is kept', async () =
   const better = { ...app, app: { ...app.app, name: 'b' } };
   assert.deepEqual(await memo.get(image, undefined, async () => better, true), better);
   assert.deepEqual(await memo.get(image, undefined, unexpected), better);
+});
+
+test('of more apps than are kept those written first go', async () => {
+  writeFileSync(join(store, 'a.wasm'), '');
+  const app = appAt(join(store, 'a.wasm'));
+  const memo = new AppMemo(store, '1');
+  await memo.get({ digest: 'sha256:1', rootfs: '/none' }, undefined, async () => app);
+  const [first] = readdirSync(join(store, 'apps'));
+  const old = Array.from({ length: maxKeptApps - 1 }, (_, index) => join(store, 'apps', String(index)));
+  for (const path of old) writeFileSync(path, '');
+  for (const path of old.slice(0, 2)) utimesSync(path, 1, 1);
+  await memo.get({ digest: 'sha256:2', rootfs: '/none' }, undefined, async () => app);
+  const left = readdirSync(join(store, 'apps'));
+  assert.equal(left.length, maxKeptApps);
+  assert.ok(left.includes(first ?? '') && left.includes('2'));
+  assert.ok(left.includes('0') !== left.includes('1'));
 });
 
 test('two that come at once prepare once', async () => {

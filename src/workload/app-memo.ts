@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { access } from 'node:fs/promises';
+import { access, lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import {
@@ -18,6 +18,9 @@ const rootfsToken = 'rootfs:';
 
 /** Apps kept in memory; the rest is read from the disk again. */
 const maxRemembered = 256;
+
+/** Apps kept on the disk; those written first go first. */
+export const maxKeptApps = 1024;
 
 /** Bytes of one kept app. */
 const maxAppBytes = 16 * 1024 * 1024;
@@ -109,6 +112,21 @@ export class AppMemo {
     takeOwnFolder(join(this.#storeDir, 'apps'), this.#warn);
     const sealKey = await makeSealKey(this.#storeDir, this.#warn);
     await writeSealed(this.#file(key), sealKey, labelOf(key), [Buffer.from(JSON.stringify(app))]);
+    await this.#shrink();
+  }
+
+  async #shrink(): Promise<void> {
+    const folder = join(this.#storeDir, 'apps');
+    const names = await readdir(folder);
+    if (names.length <= maxKeptApps) return;
+    const files: { path: string; writtenAt: number }[] = [];
+    for (const name of names) {
+      const path = join(folder, name);
+      const info = await lstat(path).catch(() => undefined);
+      if (info !== undefined) files.push({ path, writtenAt: info.mtimeMs });
+    }
+    const surplus = files.toSorted((a, b) => a.writtenAt - b.writtenAt).slice(0, files.length - maxKeptApps);
+    for (const { path } of surplus) await rm(path, { recursive: true, force: true });
   }
 
   #isShareable(app: PreparedApp): boolean {
