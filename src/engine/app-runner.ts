@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { HttpTrigger } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
-import { InstanceScope } from '../host/scope.ts';
+import type { InstanceScope } from '../host/scope.ts';
 import { isWasi03 } from '../host/wasi-0.3/imports.ts';
 import { LineThrottle } from '../telemetry/line-throttle.ts';
 import { Phases } from '../telemetry/phases.ts';
@@ -17,6 +17,7 @@ import { findHttpHandler, isAsynchronous } from './http-export.ts';
 import { type HttpComponent, invokeHttp } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
 import type { Inspected } from './inspection.ts';
+import { type InstanceMemoryLimit, instanceMemoryLimit, isMemoryRefused } from './instance-memory.ts';
 import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
 import { loadRuntime } from './load-runtime.ts';
@@ -78,11 +79,6 @@ export class AppRunner {
     phases.end('settings');
     const services = openSharedServices(claim, settings, surroundings);
     phases.end('services');
-    const components = new Map<string, HttpComponent>();
-    for (const component of compiled) {
-      if (isCalledByHttp(component.id, settings))
-        components.set(component.id, await loadComponent(component, claim, settings, services, phases));
-    }
     const { board, permits, quiet } = surroundings;
     const desk = new RequestDesk(
       limits,
@@ -90,6 +86,12 @@ export class AppRunner {
       board,
       surroundings,
     );
+    const components = new Map<string, HttpComponent>();
+    const parts = { claim, settings, services, desk, quiet: quiet === true };
+    for (const component of compiled) {
+      if (isCalledByHttp(component.id, settings))
+        components.set(component.id, await loadComponent(component, parts, phases));
+    }
     const server = new HttpTriggerServer(settings.app, (id, exchange) => {
       const component = components.get(id);
       if (component === undefined)
@@ -158,11 +160,18 @@ function isCalledByHttp(id: string, settings: AppSettings): boolean {
   );
 }
 
+/** What the components of an app are loaded with. */
+type Parts = {
+  readonly claim: EngineClaim;
+  readonly settings: AppSettings;
+  readonly services: SharedServices;
+  readonly desk: RequestDesk;
+  readonly quiet: boolean;
+};
+
 async function loadComponent(
   compiled: CompiledComponent,
-  claim: EngineClaim,
-  settings: AppSettings,
-  services: SharedServices,
+  { claim, settings, services, desk, quiet }: Parts,
   phases: Phases<ClaimPhase>,
 ): Promise<HttpComponent> {
   const { id, entry } = compiled;
@@ -172,7 +181,7 @@ async function loadComponent(
   const handler = findHttpHandler(entry.exports, id);
   const grant = await grantOf(component, claim, settings, services);
   const missing = missingImports(id, entry.imports, grant);
-  if (missing.length > 0) {
+  if (missing.length > 0 && !quiet) {
     const names = missing.map((name) => `"${name}"`).join(', ');
     services.stderr.line(
       `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
@@ -181,7 +190,16 @@ async function loadComponent(
   const runtime = await loadRuntime(compiled);
   phases.end('runtime');
   const wasi03 = entry.imports.some(isWasi03);
-  await tryInstance(runtime, (trial) => new HostObjects(trial, missing, wasi03), grant, missing);
+  const scope = desk.open(`component "${id}", its start`);
+  try {
+    desk.enter(scope);
+    const memory = instanceMemoryLimit(claim.environment, claim.memoryLimit);
+    const hostsFor = (trial: ComponentGrant): HostObjects => new HostObjects(trial, missing, wasi03);
+    await tryInstance(runtime, hostsFor, grant, missing, scope, memory);
+  } finally {
+    scope.end(new Error('the trial instance is over'));
+    desk.close(scope);
+  }
   phases.end('trial');
   return {
     runtime,
@@ -195,17 +213,19 @@ async function loadComponent(
 
 /**
  * Makes one instance and gives it back unused: a guest whose own start-up code fails is told of at the start and not at the
- * first request, and that request finds warm code. What the guest prints meanwhile is discarded.
+ * first request, and that request finds warm code. Each worker makes one, only the first holds up the claim. What the guest
+ * prints meanwhile is discarded.
  */
 async function tryInstance(
   runtime: ComponentRuntime,
   hostsFor: (grant: ComponentGrant) => HostObjects,
   grant: ComponentGrant,
   missing: readonly string[],
+  scope: InstanceScope,
+  memory: InstanceMemoryLimit | undefined,
 ): Promise<void> {
   const nowhere = new OutputSink(undefined);
   const cli = { ...grant.cli, stdout: nowhere, stderr: nowhere };
-  const scope = new InstanceScope();
   try {
     const makeHosts = (): HostObjects => hostsFor({ ...grant, cli });
     checkFunctions(runtime, makeHosts().imports, missing);
@@ -213,12 +233,14 @@ async function tryInstance(
     instance.release(true);
   } catch (thrown) {
     if (thrown instanceof ShimError) throw thrown;
-    const why = thrown instanceof Error ? thrown.message : String(thrown);
+    const why = isMemoryRefused(thrown)
+      ? `its memory starts larger than an instance may be${memory === undefined ? '' : `: ${memory.text}`}`
+      : thrown instanceof Error
+        ? thrown.message
+        : String(thrown);
     throw new ShimError('invalid-component', `component "${runtime.id}" cannot be started: ${why}`, {
       cause: thrown,
     });
-  } finally {
-    scope.end(new Error('the trial instance is over'));
   }
 }
 

@@ -1,23 +1,18 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
-import {
-  duplicateFd,
-  enterNetworkNamespace,
-  listenTcp,
-  newNetworkNamespace,
-  refuseNewConnections,
-} from '../linux.ts';
+import { enterNetworkNamespace, listenTcp, newNetworkNamespace, refuseNewConnections } from '../linux.ts';
 import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
-import { readAppLimits } from './app-limits.ts';
+import { type AppLimits, readAppLimits } from './app-limits.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
-import { type CompiledComponent, compileCoreModules, openEntries } from './core-modules.ts';
+import { compileCoreModules, openEntries } from './core-modules.ts';
+import { post, reply, startGuestWorker } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
-import { findInstallation } from './installation.ts';
-import { instanceMemoryPages, limitInstanceMemory } from './instance-memory.ts';
+import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import type {
   ClaimPhase,
@@ -28,36 +23,24 @@ import type {
   EngineSecurity,
   NetworkTarget,
 } from './messages.ts';
-import { PermitLedger } from './permits.ts';
-import { RequestBoard } from './request-board.ts';
 import { ShellFront } from './shell-front.ts';
-import { closeHeld, makeWorkerDescriptors, openPagemap } from './worker-descriptors.ts';
-import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
+import { WorkerCrew } from './worker-crew.ts';
+import { openPagemap } from './worker-descriptors.ts';
 
 /** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
 const defaultDrainTimeoutMs = 25_000;
 
-/** V8 heap of a worker, MiB, where the guests' host objects live; linear memories are not counted in it. */
-const maxWorkerHeapMiB = 512;
-
-/** A worker that dies is replaced, but not more often than this within a minute. */
-const maxReplacements = 5;
-const replacementWindowMs = 60_000;
+/** Worker threads of an app at most, whatever its CPU quota. */
+const maxWorkersByQuota = 8;
 
 /** What a claimed engine holds. */
 type Claimed = {
   readonly claim: EngineClaim;
-  readonly components: readonly CompiledComponent[];
-  readonly stdout: number | undefined;
+  readonly crew: WorkerCrew;
   readonly stderr: number | undefined;
-  board: RequestBoard;
-  readonly permits: PermitLedger;
-  worker: Worker;
+  /** Where it wants to listen. */
   readonly listen: string;
-  /** Where it listens, the port that the kernel chose included. */
-  address: string;
   listenFd: number | undefined;
-  replacements: number[];
 };
 
 /**
@@ -67,6 +50,8 @@ type Claimed = {
 export class EngineServer {
   /** The worker that waits for the app, from the boot to the claim. */
   #spare: Worker | undefined;
+  /** From the claim on, also of one that fails. */
+  #crew: WorkerCrew | undefined;
   #claimed: Claimed | undefined;
   readonly #confinement = new Confinement();
   #ending = false;
@@ -76,7 +61,8 @@ export class EngineServer {
     () => {
       const claimed = this.#claimed;
       if (claimed === undefined) return undefined;
-      return { claim: claimed.claim, address: claimed.address, workers: () => [claimed.worker] };
+      const { claim, crew, listen } = claimed;
+      return { claim, address: crew.address ?? listen, workers: () => crew.workers };
     },
     (exited) => this.#reply(exited),
   );
@@ -93,8 +79,7 @@ export class EngineServer {
     reply(spare, 'ready').then(
       () => this.#reply({ type: 'ready' }),
       (thrown: unknown) => {
-        process.stderr.write(`the worker could not be started: ${ShimError.from(thrown).message}\n`);
-        process.exit(1);
+        fail(`the worker could not be started: ${ShimError.from(thrown).message}`);
       },
     );
   }
@@ -126,7 +111,7 @@ export class EngineServer {
   async #rehearse(): Promise<void> {
     const worker = this.#spare;
     if (worker === undefined) return;
-    worker.postMessage({ type: 'rehearse' } satisfies WorkerRequest);
+    post(worker, { type: 'rehearse' });
     // A worker that ends meanwhile is told of where it ends.
     const { problem } = await reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
     if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
@@ -137,8 +122,9 @@ export class EngineServer {
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
     const phases = new Phases<ClaimPhase>();
-    const memoryPages = instanceMemoryPages(claim.environment);
-    if (memoryPages !== undefined) limitInstanceMemory(memoryPages);
+    const limits = readAppLimits(claim.environment);
+    const memory = instanceMemoryLimit(claim.environment, claim.memoryLimit);
+    if (memory !== undefined) limitInstanceMemory(memory.pages);
     // First, so that an engine whose app has to be prepared again can be claimed again.
     const entries = openEntries(claim.prepared);
     phases.end('read');
@@ -152,23 +138,23 @@ export class EngineServer {
     const confined =
       claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd);
     phases.end('confine');
-    const app = {
-      claim: confined?.claim ?? claim,
-      components,
-      stdout,
-      stderr,
-      board: new RequestBoard(),
-      permits: PermitLedger.of(readAppLimits(claim.environment).maxInstances),
-    };
-    const { listen, milliseconds } = await load(worker, {
-      ...app,
-      networkFd: confined === undefined ? networkFd : undefined,
-      worker: 0,
-      quiet: false,
-    });
+    const crew = new WorkerCrew(
+      {
+        claim: confined?.claim ?? claim,
+        components,
+        stdout,
+        stderr,
+        limits,
+        size: workerCount(claim, limits),
+        pagemapFd: this.#pagemapFd,
+      },
+      { tell: (line) => tell(stderr, line), fail },
+    );
+    this.#crew = crew;
+    const { listen, milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
-    this.#claimed = { ...app, worker, listen, address: listen, listenFd: undefined, replacements: [] };
+    this.#claimed = { claim, crew, stderr, listen, listenFd: undefined };
     return {
       type: 'claimed',
       report: {
@@ -200,64 +186,17 @@ export class EngineServer {
     claimed.listenFd = fd;
     this.#confinement.dropListening();
     const address = formatAddress({ host: wanted.host, port });
-    claimed.address = address;
-    await serve(claimed.worker, fd, address, claimed.claim.announce ?? true);
+    await claimed.crew.serve(fd, address, claimed.claim.announce ?? true);
     return { type: 'started', addresses: [address] };
   }
 
+  /** The worker that waits for an app. */
   #startWorker(): Worker {
-    const descriptors = makeWorkerDescriptors(this.#pagemapFd);
-    const worker = new Worker(findInstallation().worker, {
-      env: {},
-      workerData: descriptors,
-      resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },
-      name: 'guests',
-      // Descriptors come from system calls and from the main thread; Node's own books do not hold them.
-      trackUnmanagedFds: false,
-    });
-    let reason = 'it ended without an error';
-    worker.on('error', (error) => {
-      reason = error instanceof Error ? error.message : String(error);
-    });
-    worker.on('exit', () => {
-      closeHeld(descriptors);
-      this.#onWorkerExit(worker, reason);
+    const worker = startGuestWorker(this.#pagemapFd, (reason) => {
+      if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
+      this.#crew?.onExit(worker, reason);
     });
     return worker;
-  }
-
-  /** A worker that ends while serving is replaced by a new one on the same listening socket. */
-  #onWorkerExit(worker: Worker, reason: string): void {
-    if (this.#ending) return;
-    if (this.#spare === worker) {
-      process.stderr.write(`the waiting worker failed: ${reason}\n`);
-      process.exit(1);
-    }
-    const claimed = this.#claimed;
-    if (claimed === undefined || claimed.worker !== worker || claimed.listenFd === undefined) return;
-    process.stderr.write(`worker failed: ${reason}\n`);
-    tell(
-      claimed.stderr,
-      `the guests of this app ended with their requests and are started again: ${reason}${requestsOf(claimed.board)}`,
-    );
-    const now = performance.now();
-    claimed.replacements = [...claimed.replacements.filter((at) => now - at < replacementWindowMs), now];
-    if (claimed.replacements.length > maxReplacements) {
-      process.stderr.write(
-        `more than ${maxReplacements} workers failed within ${replacementWindowMs / 1000} s\n`,
-      );
-      process.exit(1);
-    }
-    claimed.worker = this.#startWorker();
-    claimed.permits.forget(0);
-    claimed.board = new RequestBoard();
-    const { listenFd } = claimed;
-    load(claimed.worker, { ...claimed, networkFd: undefined, worker: 0, quiet: true })
-      .then(() => serve(claimed.worker, listenFd, claimed.address, false))
-      .catch((thrown: unknown) => {
-        process.stderr.write(`a new worker could not be started: ${ShimError.from(thrown).message}\n`);
-        process.exit(1);
-      });
   }
 
   /** Ends with 0 after requests in flight; a second signal changes nothing, SIGKILL is always there. */
@@ -270,7 +209,7 @@ export class EngineServer {
     setTimeout(() => {
       tell(
         claimed.stderr,
-        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off${requestsOf(claimed.board)}`,
+        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off${claimed.crew.requests}`,
       );
       process.exit(0);
     }, timeoutMs).unref();
@@ -278,24 +217,23 @@ export class EngineServer {
       closeDoor(claimed.listenFd);
       closeSync(claimed.listenFd);
     }
-    claimed.worker.on('exit', () => process.exit(0));
-    const drain: WorkerRequest = { type: 'drain' };
-    claimed.worker.postMessage(drain);
-    reply(claimed.worker, 'drained').finally(() => process.exit(0));
+    void claimed.crew.drain().finally(() => process.exit(0));
   }
 }
 
-/** Requests that a log line names at most. */
-const maxNamed = 10;
+/**
+ * Threads for the CPU that the container may use, rounded up; one where no quota is set: each takes 7 MB and more, and
+ * one that waits serves any number of requests. Bounded by the node's cores and by the instances that there may be.
+ */
+function workerCount({ cpus = 1 }: EngineClaim, { maxInstances, workers }: AppLimits): number {
+  const byQuota = Math.min(Math.ceil(cpus), maxWorkersByQuota, availableParallelism());
+  return Math.max(1, Math.min(workers ?? byQuota, maxInstances));
+}
 
-/** The requests that end with a worker, for the end of a log line; the one whose guest is or was on the CPU first. */
-function requestsOf(board: RequestBoard): string {
-  const current = board.current();
-  const { count, others } = board.inFlight(maxNamed);
-  const named = [...(current === undefined ? [] : [current]), ...others].slice(0, maxNamed);
-  if (named.length === 0) return '';
-  const more = count > named.length ? ` and ${count - named.length} more` : '';
-  return ` (${count === 1 ? 'request' : 'requests'} in flight: ${named.join('; ')}${more})`;
+/** Ends the engine, and tells its parent why. */
+function fail(reason: string): void {
+  process.stderr.write(`${reason}\n`);
+  process.exit(1);
 }
 
 /** What the app's workers and guests open by path on the node. */
@@ -384,75 +322,4 @@ function tell(stderr: number | undefined, line: string): void {
   } catch {
     // Full or gone: the line is lost, which is all that can happen to it.
   }
-}
-
-/** What `load` hands over; of the shared memory the worker gets that. */
-type LoadInput = Omit<WorkerInput, 'board' | 'permits'> & {
-  readonly board: RequestBoard;
-  readonly permits: PermitLedger;
-};
-
-/** Hands a worker its app, with descriptors of its own for the outputs. */
-async function load(
-  worker: Worker,
-  { claim, components, stdout, stderr, networkFd, board, permits, quiet, worker: number }: LoadInput,
-): Promise<Extract<WorkerReply, { type: 'loaded' }>> {
-  withDuplicates([stdout, stderr], ([ownStdout, ownStderr]) => {
-    const input: WorkerInput = {
-      claim,
-      components,
-      stdout: ownStdout,
-      stderr: ownStderr,
-      networkFd,
-      board: board.buffer,
-      permits: permits.buffer,
-      worker: number,
-      quiet,
-    };
-    worker.postMessage({ type: 'load', input } satisfies WorkerRequest);
-  });
-  return reply(worker, 'loaded');
-}
-
-async function serve(worker: Worker, listenFd: number, address: string, announce: boolean): Promise<void> {
-  withDuplicates([listenFd], ([fd]) => {
-    if (fd !== undefined)
-      worker.postMessage({ type: 'serve', fd, address, announce } satisfies WorkerRequest);
-  });
-  await reply(worker, 'serving');
-}
-
-/** Duplicates descriptors for somebody who owns them from then on; closes them when handing them over fails. */
-function withDuplicates(
-  fds: readonly (number | undefined)[],
-  handOver: (duplicates: readonly (number | undefined)[]) => void,
-): void {
-  const duplicates: (number | undefined)[] = [];
-  try {
-    for (const fd of fds) duplicates.push(fd === undefined ? undefined : duplicateFd(fd));
-    handOver(duplicates);
-  } catch (error) {
-    for (const fd of duplicates) if (fd !== undefined) closeSync(fd);
-    throw error;
-  }
-}
-
-/** The worker's next answer of a type; rejects with its reason, or when it dies first. */
-function reply<T extends WorkerReply['type']>(
-  worker: Worker,
-  type: T,
-): Promise<Extract<WorkerReply, { type: T }>> {
-  return new Promise((resolve, reject) => {
-    const onMessage = (message: WorkerReply): void => {
-      if (message.type !== type && message.type !== 'failed') return;
-      worker.off('message', onMessage);
-      worker.off('exit', onExit);
-      if (message.type === 'failed') reject(new ShimError(message.code, message.message));
-      else resolve(message as Extract<WorkerReply, { type: T }>);
-    };
-    const onExit = (code: number): void =>
-      reject(new ShimError('internal', `the worker thread ended with code ${code}`));
-    worker.on('message', onMessage);
-    worker.once('exit', onExit);
-  });
 }

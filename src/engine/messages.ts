@@ -80,6 +80,10 @@ export type EngineClaim = {
   readonly variables?: readonly (readonly [name: string, value: string])[];
   /** Folder against which paths of dotenv files and databases are resolved; the command line's only. */
   readonly workingDir?: string;
+  /** CPUs that the container may use, by its quota; undefined = no quota. Decides how many workers there are, once. */
+  readonly cpus?: number;
+  /** Bytes of memory that the container may use; the ceiling for one instance's. */
+  readonly memoryLimit?: number;
   /** Time that requests in flight get after SIGTERM, milliseconds; default 25,000. */
   readonly drainTimeoutMs?: number;
   /** Lines for the app's standard output once it serves; the routes with their URLs as Spin prints them. */

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -71,6 +71,19 @@ export class TestEngine {
     await engine.claim(claimOf(prepared, folder, changes));
     const { addresses } = await engine.start();
     return new TestEngine(engine, addresses[0] ?? '', folder);
+  }
+
+  /** Names of the threads of its process. */
+  async threads(): Promise<readonly string[]> {
+    const tasks = `/proc/${this.process.pid}/task`;
+    const names = (await readdir(tasks)).map((id) => readFile(`${tasks}/${id}/comm`, 'utf8').catch(() => ''));
+    return (await Promise.all(names)).map((name) => name.trim());
+  }
+
+  /** Resolves once so many of its threads run guests, or may. */
+  async untilWorkers(count: number): Promise<void> {
+    while ((await this.threads()).filter((name) => name === 'guests').length !== count)
+      await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
   stdout(): Promise<string> {
