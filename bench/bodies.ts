@@ -8,6 +8,8 @@ const roundCount = 7;
 /** Bytes of each body. */
 const bodyBytes = 64 * 1024 * 1024;
 
+export const bodyQuantities = { up: '64 MiB up to the server', down: '64 MiB down from the server' } as const;
+
 /** One large body up to a server that counts it, and one down from a server that makes it, 64 KiB at a time. */
 export async function measureBodies(bench: Bench): Promise<PartResult> {
   const servers = [await startFloor()];
@@ -27,8 +29,8 @@ export async function measureBodies(bench: Bench): Promise<PartResult> {
         if (down.bodyBytes < bodyBytes)
           throw new Error(`${name} sent ${down.bodyBytes} of ${bodyBytes} bytes`);
         if (!record) continue;
-        rounds.add('64 MiB up to the server', name, 'MB/s', bodyBytes / 1e6 / upSeconds);
-        rounds.add('64 MiB down from the server', name, 'MB/s', bodyBytes / 1e6 / downSeconds);
+        rounds.add(bodyQuantities.up, name, 'MB/s', bodyBytes / 1e6 / upSeconds);
+        rounds.add(bodyQuantities.down, name, 'MB/s', bodyBytes / 1e6 / downSeconds);
       }
     };
     for (let warmUp = 0; warmUp < 2; warmUp++) await once(false);

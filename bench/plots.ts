@@ -1,11 +1,13 @@
 import { coldSubject, fromNothing, fromWarm, phaseQuantity, type startPhases } from './cold-start.ts';
 import type { PartRecord, Results } from './results.ts';
+import { floorName } from './servers.ts';
 import { warmUpShare } from './soak.ts';
 import { leastSquares, type Measurement } from './statistics.ts';
 import { barPlot, dotPlot, type PlotRow, pointPlot, type StackedRow, stackedPlot } from './svg-plot.ts';
 import { figure } from './tables.ts';
+import { throughputQuantities } from './throughput.ts';
 
-const bare = 'bare node:http';
+const bare = floorName;
 const colours = { bare: '#6b7280', jco: '#e69f00', ours: '#0072b2' } as const;
 
 function colourOf(subject: string): string {
@@ -27,7 +29,8 @@ export function plots({ throughput, 'cold-start': coldStart, soak }: Results): R
   const made = new Map<string, string>();
   if (throughput !== undefined) {
     made.set('throughput.svg', throughputPlot(throughput));
-    if (find(throughput, 'CPU per request').length > 0) made.set('cpu-per-request.svg', cpuPlot(throughput));
+    if (find(throughput, throughputQuantities.cpu).length > 0)
+      made.set('cpu-per-request.svg', cpuPlot(throughput));
   }
   if (coldStart !== undefined) made.set('cold-start.svg', coldStartPlot(coldStart));
   if (soak?.samples !== undefined) made.set('memory-slope.svg', soakPlot(soak));
@@ -35,7 +38,7 @@ export function plots({ throughput, 'cold-start': coldStart, soak }: Results): R
 }
 
 function throughputPlot(record: PartRecord): string {
-  const rates = find(record, 'requests per second');
+  const rates = find(record, throughputQuantities.rate);
   const floor = rates.find(({ subject }) => subject === bare)?.median ?? Number.NaN;
   const rows = rates.map(({ subject, median }): PlotRow => {
     const share = (median / floor) * 100;
@@ -49,7 +52,7 @@ function throughputPlot(record: PartRecord): string {
 }
 
 function cpuPlot(record: PartRecord): string {
-  const rows = find(record, 'CPU per request').map(({ subject, median }): PlotRow => {
+  const rows = find(record, throughputQuantities.cpu).map(({ subject, median }): PlotRow => {
     const text = median >= 1000 ? `${figure(median / 1000)} ms` : `${figure(median)} µs`;
     return { label: rowLabel(subject), value: median, text, colour: colourOf(subject) };
   });

@@ -76,6 +76,13 @@ function collect(socket: Socket): Promise<RawAnswer> {
 
 /** The text of a small answer, whether its body came in chunks or whole. */
 export function textOf({ text }: RawAnswer): string {
-  const chunked = /^[0-9a-f]+\r\n([\s\S]*?)\r\n0\r\n\r\n$/.exec(text)?.[1];
-  return (chunked ?? text).trim();
+  if (!text.endsWith('0\r\n\r\n')) return text.trim();
+  let whole = '';
+  for (let rest = text; ; ) {
+    const end = rest.indexOf('\r\n');
+    const length = Number.parseInt(rest.slice(0, end), 16);
+    if (!(length > 0)) return whole.trim();
+    whole += rest.slice(end + 2, end + 2 + length);
+    rest = rest.slice(end + 2 + length + 2);
+  }
 }

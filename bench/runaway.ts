@@ -17,6 +17,15 @@ const runawayAt = 1;
 /** Worker threads of the engine, all on one core. */
 const workers = 2;
 
+/** What is measured; targets look for these. */
+export const runawayQuantities = {
+  late: `a runaway guest is ended after its deadline of ${deadlineMs} ms by`,
+  p50: `neighbours' p50, ${perSecond} requests/s`,
+  p99: `neighbours' p99, ${perSecond} requests/s`,
+  cut: `neighbours cut off, of ${windowSeconds * perSecond}`,
+} as const;
+export const runawaySubjects = { calm: 'without a runaway', crowded: 'with one' } as const;
+
 /** A guest that never ends, in an engine that serves others: until it is ended, and what the others notice. */
 export async function measureRunaway(bench: Bench): Promise<PartResult> {
   const environment = { SPIN_BUSY_TIMEOUT: `${deadlineMs}ms`, SPIN_WORKERS: String(workers) };
@@ -24,7 +33,6 @@ export async function measureRunaway(bench: Bench): Promise<PartResult> {
   const failures: Failure[] = [];
   try {
     const rounds = new Rounds();
-    const subject = `rust-http, deadline ${deadlineMs} ms`;
     await neighbours(server, 1);
     await bench.rounds(roundCount, async () => {
       if (failures.length > 0) return;
@@ -39,26 +47,15 @@ export async function measureRunaway(bench: Bench): Promise<PartResult> {
         });
         return;
       }
-      rounds.add('a runaway guest is ended after its deadline by', subject, 'ms', ended - deadlineMs);
-      const cutOff = `neighbours cut off, of ${windowSeconds * perSecond}`;
-      rounds.add(cutOff, 'without a runaway', 'requests', calm.cut);
-      rounds.add(cutOff, 'with one', 'requests', crowded.cut);
-      for (const [name, share] of [
-        ['p50', 0.5],
-        ['p99', 0.99],
+      rounds.add(runawayQuantities.late, runawaySubjects.crowded, 'ms', ended - deadlineMs);
+      for (const [which, { latencies, cut }] of [
+        ['calm', calm],
+        ['crowded', crowded],
       ] as const) {
-        rounds.add(
-          `neighbours' ${name}, ${perSecond} requests/s`,
-          'without a runaway',
-          'ms',
-          quantile(calm.latencies, share),
-        );
-        rounds.add(
-          `neighbours' ${name}, ${perSecond} requests/s`,
-          'with one',
-          'ms',
-          quantile(crowded.latencies, share),
-        );
+        const subject = runawaySubjects[which];
+        rounds.add(runawayQuantities.p50, subject, 'ms', quantile(latencies, 0.5));
+        rounds.add(runawayQuantities.p99, subject, 'ms', quantile(latencies, 0.99));
+        rounds.add(runawayQuantities.cut, subject, 'requests', cut);
       }
     });
     return { measurements: rounds.summary(), failures };

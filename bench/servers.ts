@@ -49,6 +49,8 @@ export type Server = {
 export const helloPath = (app: SampleApp): string =>
   app === 'hello' || app === 'bench-guest' ? '/' : '/hello/bench';
 
+export const floorName = 'bare node:http';
+
 /** `node:http` without a guest, the floor of everything here. */
 export async function startFloor(): Promise<Server> {
   const port = await freePort();
@@ -57,7 +59,7 @@ export async function startFloor(): Promise<Server> {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await Promise.race([once(child.stdout, 'data'), endedEarly('bare node:http', child)]);
-  return { name: 'bare node:http', port, path: '/', pid: child.pid ?? 0, stop: () => endProcess(child) };
+  return { name: floorName, port, path: '/', pid: child.pid ?? 0, stop: () => endProcess(child) };
 }
 
 /** A Spin app in a pod on the node's network. */

@@ -4,13 +4,18 @@ import { memoryUse } from './process-usage.ts';
 import type { MemorySample, PartResult } from './results.ts';
 import { startPod } from './servers.ts';
 import { leastSquares, type Measurement, Rounds } from './statistics.ts';
-import { soakSlope } from './tables.ts';
 
 /** Requests in all; the first tenth warms up and is left out of the slope. */
 const requestCount = 1_000_000;
 export const warmUpShare = 0.1;
 /** Length of a load between two samples, seconds. */
 const sliceSeconds = 2;
+
+/** What is measured; the target looks for these. */
+export const soakQuantities = {
+  slope: 'anonymous memory added by one request',
+  requests: 'requests answered',
+} as const;
 
 /** One engine and a great many requests: what of its memory grows with them. */
 export async function measureSoak(bench: Bench): Promise<PartResult> {
@@ -34,8 +39,8 @@ export async function measureSoak(bench: Bench): Promise<PartResult> {
     return {
       measurements: [
         ...rounds.summary(),
-        { quantity: 'requests answered', subject: 'hello', unit: 'requests', ...one(requests) },
-        slopeOf(soakSlope, steady, ({ anonymousMiB }) => anonymousMiB),
+        { quantity: soakQuantities.requests, subject: 'hello', unit: 'requests', ...one(requests) },
+        slopeOf(soakQuantities.slope, steady, ({ anonymousMiB }) => anonymousMiB),
         slopeOf('proportional set size added by one request', steady, ({ pssMiB }) => pssMiB),
       ],
       failures: [],

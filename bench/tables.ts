@@ -1,7 +1,12 @@
+import { bodyQuantities } from './bodies.ts';
 import { coldSubject, fromNothing, fromWarm } from './cold-start.ts';
 import type { Conditions } from './conditions.ts';
 import { type PartName, type PartRecord, partNames, type Results } from './results.ts';
+import { runawayQuantities, runawaySubjects } from './runaway.ts';
+import { floorName, jcoName } from './servers.ts';
+import { soakQuantities } from './soak.ts';
 import type { Measurement } from './statistics.ts';
+import { throughputQuantities } from './throughput.ts';
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
 
@@ -83,7 +88,6 @@ type Target = {
 };
 
 const times = (value: number): string => `${figure(value)} ×`;
-const neighbours = "neighbours' p99, 200 requests/s";
 
 /** What the project wants to reach on one core of a small machine, ratios within one run. */
 const targets: readonly Target[] = [
@@ -91,8 +95,8 @@ const targets: readonly Target[] = [
     what: 'small guest: requests per second, of bare node:http',
     aim: '≥ 0.30 ×',
     of: (median) => {
-      const rate = (subject: string): number => median('throughput', 'requests per second', subject);
-      const ratio = rate('hello') / rate('bare node:http');
+      const rate = (subject: string): number => median('throughput', throughputQuantities.rate, subject);
+      const ratio = rate('hello') / rate(floorName);
       return [times(ratio), ratio >= 0.3];
     },
   },
@@ -100,8 +104,8 @@ const targets: readonly Target[] = [
     what: 'small guest: requests per second, of `jco serve` (one instance for all requests)',
     aim: '≥ 12 ×',
     of: (median) => {
-      const rate = (subject: string): number => median('throughput', 'requests per second', subject);
-      const ratio = rate('hello') / rate('jco serve: hello');
+      const rate = (subject: string): number => median('throughput', throughputQuantities.rate, subject);
+      const ratio = rate('hello') / rate(jcoName('hello', 'none'));
       return [times(ratio), ratio >= 12];
     },
   },
@@ -109,8 +113,8 @@ const targets: readonly Target[] = [
     what: 'small guest: p99, of bare node:http',
     aim: '≤ 4 ×',
     of: (median) => {
-      const p99 = (subject: string): number => median('throughput', 'p99 at that load', subject);
-      const ratio = p99('hello') / p99('bare node:http');
+      const p99 = (subject: string): number => median('throughput', throughputQuantities.p99, subject);
+      const ratio = p99('hello') / p99(floorName);
       return [times(ratio), ratio <= 4];
     },
   },
@@ -118,8 +122,8 @@ const targets: readonly Target[] = [
     what: 'small guest: CPU per request beyond bare node:http (restoring, host calls and guest together)',
     aim: '≤ 50 µs',
     of: (median) => {
-      const cpu = (subject: string): number => median('throughput', 'CPU per request', subject);
-      const more = cpu('hello') - cpu('bare node:http');
+      const cpu = (subject: string): number => median('throughput', throughputQuantities.cpu, subject);
+      const more = cpu('hello') - cpu(floorName);
       return [`${figure(more)} µs`, more <= 50];
     },
   },
@@ -127,7 +131,7 @@ const targets: readonly Target[] = [
     what: 'JavaScript guest: requests per second',
     aim: '≥ 1,300',
     of: (median) => {
-      const rate = median('throughput', 'requests per second', 'js-api');
+      const rate = median('throughput', throughputQuantities.rate, 'js-api');
       return [figure(rate), rate >= 1300];
     },
   },
@@ -148,26 +152,22 @@ const targets: readonly Target[] = [
       },
     }),
   ),
-  ...(['64 MiB up to the server', '64 MiB down from the server'] as const).map(
+  ...Object.values(bodyQuantities).map(
     (quantity): Target => ({
       what: quantity,
       aim: '≥ 600 MB/s',
       of: (median) => {
         const rate = median('bodies', quantity, 'bench-guest');
-        const floor = median('bodies', quantity, 'bare node:http');
+        const floor = median('bodies', quantity, floorName);
         return [`${figure(rate)} MB/s (bare node:http: ${figure(floor)})`, rate >= 600];
       },
     }),
   ),
   {
-    what: 'a runaway guest is ended after its deadline by',
+    what: runawayQuantities.late,
     aim: '≤ 50 ms',
     of: (median) => {
-      const late = median(
-        'runaway',
-        'a runaway guest is ended after its deadline by',
-        'rust-http, deadline 500 ms',
-      );
+      const late = median('runaway', runawayQuantities.late, runawaySubjects.crowded);
       return [`${figure(late)} ms`, late <= 50];
     },
   },
@@ -175,8 +175,8 @@ const targets: readonly Target[] = [
     what: "neighbours' p99 with a runaway guest, of that without",
     aim: '< 2 ×',
     of: (median) => {
-      const ratio =
-        median('runaway', neighbours, 'with one') / median('runaway', neighbours, 'without a runaway');
+      const p99 = (subject: string): number => median('runaway', runawayQuantities.p99, subject);
+      const ratio = p99(runawaySubjects.crowded) / p99(runawaySubjects.calm);
       return [times(ratio), ratio < 2];
     },
   },
@@ -185,15 +185,12 @@ const targets: readonly Target[] = [
     // Nothing that is lost takes less than a pointer.
     aim: '< 8 bytes',
     of: (median) => {
-      const slope = median('soak', soakSlope, 'hello');
-      const requests = median('soak', 'requests answered', 'hello');
+      const slope = median('soak', soakQuantities.slope, 'hello');
+      const requests = median('soak', soakQuantities.requests, 'hello');
       return [`${figure(slope)} bytes in ${figure(requests)} requests`, slope < 8 && requests >= 1e6];
     },
   },
 ];
-
-/** Name of the slope that the long run gives. */
-export const soakSlope = 'anonymous memory added by one request';
 
 class NotMeasured extends Error {}
 

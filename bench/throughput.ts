@@ -10,6 +10,15 @@ const roundCount = 3;
 const loadSeconds = 3;
 const warmUpSeconds = 2;
 
+/** What is measured of each server; plots and targets look for these. */
+export const throughputQuantities = {
+  rate: 'requests per second',
+  cpu: 'CPU per request',
+  p50: 'p50 at that load',
+  p99: 'p99 at that load',
+  memory: 'memory after that load (PSS)',
+} as const;
+
 /** Bare node:http, `jco serve` in its three modes and our pods: in turn, each on one and the same core. */
 export async function measureThroughput(bench: Bench): Promise<PartResult> {
   const node = await bench.node();
@@ -39,10 +48,10 @@ export async function measureThroughput(bench: Bench): Promise<PartResult> {
         const result = await load(tool, { ...server, seconds });
         if (!record) return;
         const cpu = ((cpuSeconds(server.pid) - before) / result.requests) * 1e6;
-        rounds.add('requests per second', server.name, 'requests/s', result.perSecond);
-        rounds.add('CPU per request', server.name, 'µs', cpu);
-        rounds.add('p50 at that load', server.name, 'ms', result.p50Ms);
-        rounds.add('p99 at that load', server.name, 'ms', result.p99Ms);
+        rounds.add(throughputQuantities.rate, server.name, 'requests/s', result.perSecond);
+        rounds.add(throughputQuantities.cpu, server.name, 'µs', cpu);
+        rounds.add(throughputQuantities.p50, server.name, 'ms', result.p50Ms);
+        rounds.add(throughputQuantities.p99, server.name, 'ms', result.p99Ms);
       } catch (error) {
         if (server.hold === undefined) throw error;
         if (!record) return;
@@ -58,7 +67,7 @@ export async function measureThroughput(bench: Bench): Promise<PartResult> {
     });
     for (const server of servers)
       if (!failed.has(server))
-        rounds.add('memory after that load (PSS)', server.name, 'MiB', pssMiB(server.pid));
+        rounds.add(throughputQuantities.memory, server.name, 'MiB', pssMiB(server.pid));
     return { measurements: rounds.summary(), failures };
   } finally {
     for (const server of servers) await server.stop();
