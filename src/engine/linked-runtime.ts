@@ -32,8 +32,8 @@ export const defaultPoolLimits: PoolLimits = {
 };
 
 /**
- * Host functions that start-up code may have called and the instance still be restored: what they answer never
- * changes. A restored guest would otherwise see the random bytes and the time of another request, and what it printed
+ * Host functions that start-up code may have called and the instance still be restored to what that code left: what they
+ * answer never changes. A restored guest would otherwise see the random bytes and the time of another request, and what it printed
  * at its start would be missing.
  */
 const constantAtStart = new Set([
@@ -42,8 +42,15 @@ const constantAtStart = new Set([
   'wasi:cli/environment#initial-cwd',
 ]);
 
+/**
+ * What an instance goes back to for its next request: its state after its start-up code; that before, so that this code
+ * runs again and sees the time and random bytes of the request it is for; or nothing, since it cannot be put back.
+ */
+export type Reuse = 'after-start' | 'before-start' | 'never';
+
 type Pooled = {
   readonly instance: LinkedInstance;
+  readonly reuse: Reuse;
   readonly makeHosts: HostMaker;
   readonly hosts: InstanceHosts;
   uses: number;
@@ -59,11 +66,11 @@ export class LinkedRuntime implements ComponentRuntime {
   readonly id: string;
   readonly #component: LinkedComponent;
   readonly #limits: PoolLimits;
-  #restorable: boolean;
+  #reuse: Reuse;
   #idle: Pooled[] = [];
   #idleBytes = 0;
 
-  /** `restorable` is the verdict of the plan's making; start-up code that asks for time or random bytes overrules it. */
+  /** `restorable` is the verdict of the plan's making; how far back instances go is seen from the first ones' start. */
   constructor(
     id: string,
     plan: LinkPlan,
@@ -74,12 +81,22 @@ export class LinkedRuntime implements ComponentRuntime {
   ) {
     this.id = id;
     this.#component = new LinkedComponent(plan, modules, { start });
-    this.#restorable = restorable;
+    this.#reuse = restorable ? 'after-start' : 'never';
     this.#limits = limits;
+  }
+
+  /** How far back its instances go, as far as that is known; for tests. */
+  get reuse(): Reuse {
+    return this.#reuse;
   }
 
   get idle(): number {
     return this.#idle.length;
+  }
+
+  /** The instances that wait, restored; for tests. */
+  get waiting(): readonly LinkedInstance[] {
+    return this.#idle.map(({ instance }) => instance);
   }
 
   missingFunctions(imports: ImportObject): readonly string[] {
@@ -93,19 +110,34 @@ export class LinkedRuntime implements ComponentRuntime {
     const pooled = idle.makeHosts === makeHosts ? idle : { ...idle, makeHosts, hosts: makeHosts() };
     if (pooled !== idle) pooled.instance.attach(pooled.hosts.imports);
     pooled.hosts.enter(scope);
-    return new Lease(this, pooled);
+    const lease = new Lease(this, pooled);
+    return pooled.reuse === 'before-start' ? pooled.instance.initialize().then(() => lease) : lease;
   }
 
   async #make(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
     const hosts = makeHosts();
     hosts.enter(scope);
-    const instance = await this.#component.start(hosts.imports);
-    if (this.#restorable) {
-      const snapshot = instance.snapshot();
-      this.#restorable =
-        snapshot.ok && snapshot.startCalls.every((call) => constantAtStart.has(withoutVersion(call)));
-    }
-    return new Lease(this, { instance, makeHosts, hosts, uses: 0, idleBytes: 0 });
+    const [instance, reuse] =
+      this.#reuse === 'before-start'
+        ? await this.#makeBeforeStart(hosts.imports)
+        : await this.#makeAfterStart(hosts.imports);
+    return new Lease(this, { instance, reuse, makeHosts, hosts, uses: 0, idleBytes: 0 });
+  }
+
+  async #makeAfterStart(imports: ImportObject): Promise<[LinkedInstance, Reuse]> {
+    const instance = await this.#component.start(imports);
+    if (this.#reuse !== 'after-start') return [instance, 'never'];
+    if (hasConstantStart(instance) && instance.snapshot().ok) return [instance, 'after-start'];
+    this.#reuse = 'before-start';
+    return [instance, 'never'];
+  }
+
+  async #makeBeforeStart(imports: ImportObject): Promise<[LinkedInstance, Reuse]> {
+    const instance = this.#component.begin(imports);
+    const isKept = instance.hasInitializers && hasConstantStart(instance) && instance.snapshot().ok;
+    if (!isKept) this.#reuse = 'never';
+    await instance.initialize();
+    return [instance, isKept ? 'before-start' : 'never'];
   }
 
   /** Takes an instance back whose request is over; `clean` tells that its call returned. */
@@ -116,7 +148,7 @@ export class LinkedRuntime implements ComponentRuntime {
     const { instance, uses } = pooled;
     if (
       !clean ||
-      !this.#restorable ||
+      pooled.reuse === 'never' ||
       instance.dead !== undefined ||
       instance.outgrown ||
       uses >= this.#limits.maxUses
@@ -157,6 +189,10 @@ class Lease implements GuestInstance {
     this.#released = true;
     this.#runtime.takeBack(this.#pooled, clean);
   }
+}
+
+function hasConstantStart({ startCalls }: LinkedInstance): boolean {
+  return startCalls.every((call) => constantAtStart.has(withoutVersion(call)));
 }
 
 /** `wasi:cli/environment@0.2.0#f` → `wasi:cli/environment#f`. */

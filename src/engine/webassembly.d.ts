@@ -14,6 +14,10 @@ declare namespace WebAssembly {
     readonly buffer: ArrayBuffer;
     grow(pages: number): number;
   }
+  class Table {
+    readonly length: number;
+    get(index: number): { readonly name: string } | null;
+  }
   class RuntimeError extends Error {}
   class Suspending {
     constructor(fn: (...args: never[]) => unknown);

@@ -127,7 +127,7 @@ for (const path of [
       const once = await see(args, async (imports) => linked.instantiate(imports).call(handler, 'run', []));
       assert.deepEqual(once, expected, args.join(' '));
       const restored = linked.instantiate({});
-      assert.deepEqual(restored.snapshot(), { ok: true, startCalls: [] });
+      assert.deepEqual([restored.snapshot(), restored.startCalls], [{ ok: true }, []]);
       for (let round = 0; round < 3 && restored.dead === undefined; round++) {
         const seen = await see(args, (imports) => {
           restored.attach(imports);

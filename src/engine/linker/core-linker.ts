@@ -30,8 +30,9 @@ export class CoreLinker {
   }
 
   /**
-   * Instantiates everything; core start functions run here. What a module imports as `_initialize` is called by its
-   * start function, where nothing may wait: with `putOff` it gets one that does nothing, and the real one is kept. `fillMemory` is told of the memory whose state is exported.
+   * Instantiates everything; core start functions run here. What a module gets as another's `_initialize` is called by its
+   * start function, where nothing may wait: with `putOff` it gets one that does nothing, and the real one is kept.
+   * `fillMemory` is told of the memory whose state is exported.
    */
   instantiate(
     modules: readonly WebAssembly.Module[],
@@ -50,7 +51,7 @@ export class CoreLinker {
       }
       const imports = Object.create(null) as Record<string, CoreExports>;
       for (const [name, index] of instance.args)
-        imports[name] = putOff ? this.#withoutInitializer(this.#instance(index)) : this.#instance(index);
+        imports[name] = putOff ? this.#withoutInitializer(index) : this.#instance(index);
       const module = modules[instance.module];
       if (module === undefined)
         throw new ShimError('internal', 'the link plan names a module that is not there');
@@ -61,11 +62,23 @@ export class CoreLinker {
     }
   }
 
-  #withoutInitializer(exports: CoreExports): CoreExports {
-    const real = Object.hasOwn(exports, initializer) ? exports[initializer] : undefined;
-    if (typeof real !== 'function') return exports;
-    this.putOff.push(real);
-    return { ...exports, [initializer]: () => {} };
+  /** The exports of an instance, its initializers exchanged, by whatever name tools pass them on. */
+  #withoutInitializer(index: number): CoreExports {
+    const exports = this.#instance(index);
+    const plan = this.#plan.coreInstances[index];
+    const names =
+      plan?.kind === 'exports'
+        ? plan.exports.filter(([, sort, item]) => sort === 'function' && this.#isInitializer(item))
+        : [[initializer] as const];
+    const real = names.flatMap(([name]) => (typeof exports[name] === 'function' ? [name] : []));
+    if (real.length === 0) return exports;
+    for (const name of real) if (!this.putOff.includes(exports[name])) this.putOff.push(exports[name]);
+    return { ...exports, ...Object.fromEntries(real.map((name) => [name, () => {}])) };
+  }
+
+  #isInitializer(index: number): boolean {
+    const plan = this.#plan.coreFunctions[index];
+    return plan?.kind === 'alias' && plan.name === initializer;
   }
 
   #destructor(

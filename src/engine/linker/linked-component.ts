@@ -81,9 +81,10 @@ export class LinkedComponent {
     // No code has run, so there is nothing to compare.
     if (this.#start?.settled === true) return this.#start.image;
     const contents = Buffer.from(memory.buffer);
-    if (this.#image?.matches(contents) === true) {
-      this.#image.attach(memory);
-      return this.#image;
+    const shared = [this.#image, this.#start?.image].find((image) => image?.matches(contents) === true);
+    if (shared !== undefined) {
+      shared.attach(memory);
+      return shared;
     }
     const copied = MemoryImage.of(contents);
     if (this.#image !== undefined) return copied;
@@ -115,9 +116,14 @@ export class LinkedComponent {
         this.#waitsAtStart = true;
       }
     }
-    const instance = new LinkedInstance(this, new InstanceState(this.links, imports), true);
+    const instance = this.begin(imports);
     await instance.initialize();
     return instance;
+  }
+
+  /** An instance whose constructors (`_initialize`) have not run yet: `initialize` has to follow. Throws as `instantiate`. */
+  begin(imports: ImportObject): LinkedInstance {
+    return new LinkedInstance(this, new InstanceState(this.links, imports), true);
   }
 }
 

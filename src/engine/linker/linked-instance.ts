@@ -7,10 +7,8 @@ import type { LinkedComponent } from './linked-component.ts';
 import type { Image } from './memory-image.ts';
 import { memoryExport, pagesExport, stateExportPattern } from './rewrite-module.ts';
 
-/** Whether an instance can be restored, and what its start-up code called, which a restored guest does not call again. */
-export type SnapshotResult =
-  | { readonly ok: true; readonly startCalls: readonly string[] }
-  | { readonly ok: false; readonly reason: string };
+/** Whether an instance can be restored. */
+export type SnapshotResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 type Snapshot = {
   readonly memory: WebAssembly.Memory;
@@ -31,6 +29,7 @@ export class LinkedInstance {
     | { readonly interfaceName: string; readonly name: string; readonly bound: BoundExport }
     | undefined;
   #memories: readonly WebAssembly.Memory[] | undefined;
+  #initializers: readonly (() => Promise<unknown>)[] | undefined;
   #snapshot: Snapshot | undefined;
   #memoryView = new Uint8Array(0);
 
@@ -52,10 +51,20 @@ export class LinkedInstance {
     state.phase = putOff ? 'initializers' : 'done';
   }
 
-  /** Runs the initializers that were put off; the guest may wait in them. Rejects with what they throw. */
+  /** Whether `initialize` does anything. */
+  get hasInitializers(): boolean {
+    return this.#core.putOff.length > 0;
+  }
+
+  /**
+   * Runs the initializers that were put off; the guest may wait in them. Rejects with what they throw. Again after a
+   * restore to the state before them.
+   */
   async initialize(): Promise<void> {
+    this.#state.phase = 'initializers';
+    this.#initializers ??= this.#core.putOff.map((run) => WebAssembly.promising(run));
     try {
-      for (const run of this.#core.putOff) await WebAssembly.promising(run)();
+      for (const run of this.#initializers) await run();
     } catch (thrown) {
       throw this.#state.fail(thrown);
     }
@@ -65,6 +74,11 @@ export class LinkedInstance {
   /** Why it cannot be used any more, or undefined. */
   get dead(): Error | undefined {
     return this.#state.dead;
+  }
+
+  /** Host functions that its start-up code called, which a guest restored to what that left does not call again. */
+  get startCalls(): readonly string[] {
+    return [...this.#state.startCalls];
   }
 
   /** Bytes of linear memory it takes. */
@@ -140,7 +154,7 @@ export class LinkedInstance {
    * `parseComponent` called eligible, right after instantiation.
    */
   snapshot(): SnapshotResult {
-    const { dead, call, handles, startCalls } = this.#state;
+    const { dead, call, handles } = this.#state;
     if (dead !== undefined || call !== undefined)
       return { ok: false, reason: 'the instance has trapped or is in use' };
     if (handles.size > 0) return { ok: false, reason: `it holds ${handles.size} handles from its start` };
@@ -157,7 +171,7 @@ export class LinkedInstance {
       globals,
       values: globals.map((global) => global.value),
     };
-    return { ok: true, startCalls: [...startCalls] };
+    return { ok: true };
   }
 
   /**
