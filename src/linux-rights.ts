@@ -1,7 +1,7 @@
 import { dlopen, getRawPointer } from 'node:ffi';
 import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { ShimError } from './error.ts';
-import { check } from './linux.ts';
+import { bpfDescriptor, check } from './linux.ts';
 
 /**
  * How a process gives up rights, through `node:ffi`: ids, capabilities, Landlock, seccomp, resource limits. Most of these
@@ -218,9 +218,7 @@ export function setResourceLimit({ resource, soft, hard }: ResourceLimit): void 
 /** Installs a classic BPF program as seccomp filter of all threads at once. They must have no_new_privs. */
 export function installSeccompFilter(program: Buffer): void {
   const [setModeFilter, threadSync] = [1n, 1n];
-  const descriptor = Buffer.alloc(16);
-  descriptor.writeUInt16LE(program.length / 8, 0);
-  descriptor.writeBigUInt64LE(getRawPointer(program), 8);
+  const descriptor = bpfDescriptor(program);
   const result = Number(
     libc.syscall(numbers.seccomp, setModeFilter, threadSync, getRawPointer(descriptor), 0n),
   );

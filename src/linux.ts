@@ -268,22 +268,13 @@ export function refuseNewConnections(fd: number): void {
   const [solSocket, attachFilter] = [1, 26];
   const [flagsOffset, synFlag] = [13, 0x02];
   // Load the flags byte of the TCP header; with SYN go on to "drop", else skip it to "take all".
-  const program: readonly (readonly [code: number, jumpTrue: number, jumpFalse: number, value: number])[] = [
-    [0x30, 0, 0, flagsOffset],
-    [0x45, 0, 1, synFlag],
-    [0x06, 0, 0, 0],
-    [0x06, 0, 0, 0xffffffff],
-  ];
-  const instructions = Buffer.alloc(8 * program.length);
-  program.forEach(([code, jumpTrue, jumpFalse, value], index) => {
-    instructions.writeUInt16LE(code, 8 * index);
-    instructions.writeUInt8(jumpTrue, 8 * index + 2);
-    instructions.writeUInt8(jumpFalse, 8 * index + 3);
-    instructions.writeUInt32LE(value, 8 * index + 4);
-  });
-  const descriptor = Buffer.alloc(16);
-  descriptor.writeUInt16LE(program.length, 0);
-  descriptor.writeBigUInt64LE(getRawPointer(instructions), 8);
+  const filter = encodeBpf([
+    [0x30, flagsOffset],
+    [0x45, synFlag, 0, 1],
+    [0x06, 0],
+    [0x06, 0xffffffff],
+  ]);
+  const descriptor = bpfDescriptor(filter);
   check(libc.setsockopt(fd, solSocket, attachFilter, descriptor, 16), `filtering descriptor ${fd}`);
 }
 
@@ -330,6 +321,29 @@ function descriptorMessage(controlBytes: number): Buffer {
   message.writeBigUInt64LE(address + BigInt(messageParts.data), messageParts.vector);
   message.writeBigUInt64LE(1n, messageParts.vector + 8);
   return message;
+}
+
+/** An instruction of classic BPF: code and value, and how many instructions to skip if its condition holds, or not. */
+export type BpfInstruction = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number];
+
+/** The instructions as the kernel reads them: struct sock_filter, 8 bytes each. */
+export function encodeBpf(program: readonly BpfInstruction[]): Buffer {
+  const bytes = Buffer.alloc(8 * program.length);
+  program.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {
+    bytes.writeUInt16LE(code, 8 * index);
+    bytes.writeUInt8(ifTrue, 8 * index + 2);
+    bytes.writeUInt8(ifFalse, 8 * index + 3);
+    bytes.writeUInt32LE(value >>> 0, 8 * index + 4);
+  });
+  return bytes;
+}
+
+/** struct sock_fprog of encoded instructions, which have to live as long as it. */
+export function bpfDescriptor(instructions: Buffer): Buffer {
+  const descriptor = Buffer.alloc(16);
+  descriptor.writeUInt16LE(instructions.length / 8, 0);
+  descriptor.writeBigUInt64LE(getRawPointer(instructions), 8);
+  return descriptor;
 }
 
 /** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */

@@ -60,7 +60,12 @@ describe('when containerd or the shim host goes away', { timeout: 120_000 }, () 
   test('containerd cleans up after a host that was killed, and new pods start', async () => {
     const pods = [
       await node.run({ name: 'victim-1', image: node.image('hello') }),
-      await node.run({ name: 'victim-2', image: node.image('rust-http') }),
+      // Its state is mounted at a second place, for a user that containerd's folders are closed to.
+      await node.run({
+        name: 'victim-2',
+        image: node.image('rust-http'),
+        container: { runAsUser: 1000 },
+      }),
     ];
     const host = node.hostPid();
     const engines = await Promise.all(pods.map((pod) => pod.pid()));
@@ -92,7 +97,11 @@ describe('when containerd or the shim host goes away', { timeout: 120_000 }, () 
   });
 
   test('pods whose host was killed while containerd was gone are dead afterwards', async () => {
-    const pod = await node.run({ name: 'both', image: node.image('hello') });
+    const pod = await node.run({
+      name: 'both',
+      image: node.image('hello'),
+      container: { runAsUser: 1000 },
+    });
     const host = node.hostPid();
     await node.containerd.kill('SIGKILL');
     process.kill(host, 'SIGKILL');

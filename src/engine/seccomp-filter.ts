@@ -1,3 +1,5 @@
+import { type BpfInstruction, encodeBpf } from '../linux.ts';
+
 /**
  * The seccomp filter of an engine that belongs to a container. It refuses what Node never needs once an app is loaded and
  * what somebody who has taken the process over would need next: programs, namespaces, mounts, other processes, kernel
@@ -151,8 +153,6 @@ const allow = 0x7fff0000;
 const killProcess = 0x80000000;
 const failWith = (errno: number): number => 0x00050000 | errno;
 
-type Instruction = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number];
-
 /** The process a filter is for. */
 export type FilteredProcess = {
   /** Signals and limits are for itself alone. */
@@ -169,7 +169,7 @@ export function seccompFilter({ pid, arch, hasRings }: FilteredProcess): Buffer 
   const auditArchitecture = arch === 'x64' ? 0xc000003e : 0xc00000b7;
   const [internet, internet6] = [2, 10];
   const cloneThread = 0x10000;
-  const program: Instruction[] = [
+  const program: BpfInstruction[] = [
     [load, offsets.architecture],
     [jumpEqual, auditArchitecture, 1, 0],
     [give, killProcess],
@@ -187,7 +187,7 @@ export function seccompFilter({ pid, arch, hasRings }: FilteredProcess): Buffer 
       if (number !== undefined) program.push([jumpEqual, number, 0, 1], [give, failWith(errno)]);
     }
   }
-  const onFirstArgument = (number: number, instructions: readonly Instruction[]): void => {
+  const onFirstArgument = (number: number, instructions: readonly BpfInstruction[]): void => {
     program.push(
       [jumpEqual, number, 0, instructions.length + 1],
       [load, offsets.firstArgument],
@@ -219,17 +219,5 @@ export function seccompFilter({ pid, arch, hasRings }: FilteredProcess): Buffer 
     [give, allow],
   ]);
   program.push([give, allow]);
-  return encode(program);
-}
-
-/** struct sock_filter: code, the two jumps, the value. */
-function encode(program: readonly Instruction[]): Buffer {
-  const bytes = Buffer.alloc(8 * program.length);
-  program.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {
-    bytes.writeUInt16LE(code, 8 * index);
-    bytes.writeUInt8(ifTrue, 8 * index + 2);
-    bytes.writeUInt8(ifFalse, 8 * index + 3);
-    bytes.writeUInt32LE(value >>> 0, 8 * index + 4);
-  });
-  return bytes;
+  return encodeBpf(program);
 }
