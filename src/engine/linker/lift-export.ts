@@ -31,35 +31,54 @@ export function compileExport({ name, type }: ExportedFunction, codecs: MemoryCo
   const lower = compileArguments(types, codecs);
   const lift = compileReturned(type.result, codecs);
   const isResult = type.result !== null && codecs.layouts.type(type.result).kind === 'result';
-  return (cx, core, postReturn) => async (args) => {
+  return (cx, core, postReturn) => {
     const { state } = cx;
-    if (args.length !== types.length) hostMismatch(`${types.length} arguments of "${name}"`, args);
-    const call = { borrows: 0 };
-    state.call = call;
-    let value: unknown;
-    try {
-      cx.enter();
-      const returned = (await core(...lower(cx, args))) as FlatValue | undefined;
-      if (state.dead !== undefined) throw state.dead;
-      cx.enter();
-      value = lift(cx, returned);
-      if (postReturn !== undefined) {
-        state.mayLeave = false;
-        if (returned === undefined) postReturn();
-        else postReturn(returned);
-        state.mayLeave = true;
+    // One call at a time, so that all of them share what follows the guest's return.
+    const returned = (flat: unknown): unknown => {
+      let value: unknown;
+      try {
+        if (state.dead !== undefined) throw state.dead;
+        cx.enter();
+        value = lift(cx, flat as FlatValue | undefined);
+        if (postReturn !== undefined) {
+          state.mayLeave = false;
+          if (flat === undefined) postReturn();
+          else postReturn(flat as FlatValue);
+          state.mayLeave = true;
+        }
+        const borrows = state.call?.borrows ?? 0;
+        if (borrows !== 0) trap(`"${name}" returned and kept ${borrows} borrowed handles`);
+      } catch (thrown) {
+        return failed(thrown);
       }
-      if (call.borrows !== 0) trap(`"${name}" returned and kept ${call.borrows} borrowed handles`);
-    } catch (thrown) {
-      state.fail(thrown);
-      throw thrown;
-    } finally {
       state.call = undefined;
-    }
-    if (!isResult) return value;
-    const { tag, val } = value as { tag: 'ok' | 'err'; val: unknown };
-    if (tag === 'err') throw new ResultError(val);
-    return val;
+      if (!isResult) return value;
+      const { tag, val } = value as { tag: 'ok' | 'err'; val: unknown };
+      if (tag === 'err') throw new ResultError(val);
+      return val;
+    };
+    const failed = (thrown: unknown): never => {
+      state.fail(thrown);
+      state.call = undefined;
+      throw thrown;
+    };
+    const begin = (args: readonly unknown[]): Promise<unknown> => {
+      state.call = { borrows: 0 };
+      try {
+        cx.enter();
+        return core(...lower(cx, args));
+      } catch (thrown) {
+        return failed(thrown);
+      }
+    };
+    return (args) => {
+      try {
+        if (args.length !== types.length) hostMismatch(`${types.length} arguments of "${name}"`, args);
+        return begin(args).then(returned, failed);
+      } catch (thrown) {
+        return Promise.reject(thrown);
+      }
+    };
   };
 }
 

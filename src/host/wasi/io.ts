@@ -17,18 +17,19 @@ export type Readiness = {
 
 /** A readiness that somebody announces by `notify`. */
 export class Signal {
-  #callbacks = new Set<() => void>();
+  #callbacks: Set<() => void> | undefined;
 
   subscribe(callback: () => void): () => void {
+    this.#callbacks ??= new Set();
     this.#callbacks.add(callback);
-    return () => this.#callbacks.delete(callback);
+    return () => this.#callbacks?.delete(callback);
   }
 
   /** Calls every subscriber once and forgets it. */
   notify(): void {
-    if (this.#callbacks.size === 0) return;
     const callbacks = this.#callbacks;
-    this.#callbacks = new Set();
+    if (callbacks === undefined) return;
+    this.#callbacks = undefined;
     for (const callback of callbacks) callback();
   }
 }

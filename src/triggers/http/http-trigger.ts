@@ -222,7 +222,8 @@ export class HttpTriggerServer {
       if (this.#phase !== 'serving') setImmediate(this.#progress);
     });
     response.on('error', ignore);
-    request.on('error', ignore);
+    // Node tells an HTTP/1 request of its failure only if it listens.
+    if ('stream' in request) request.on('error', ignore);
     if (this.#refused.has(socket)) return;
     const fields = clientFields(request);
     const decision = this.#decide(request, fields);

@@ -31,8 +31,7 @@ export type BodyKind = {
  * The body of an outgoing message between the guest's output stream and where it goes. Holds at most
  * `maxUnattachedBytes` until `attach`, and sees to it that the announced length is kept.
  */
-export class BodyChannel implements ByteSink {
-  readonly readiness: Readiness;
+export class BodyChannel implements ByteSink, Readiness {
   readonly #scope: InstanceScope;
   readonly #kind: BodyKind;
   readonly #signal = new Signal();
@@ -49,7 +48,11 @@ export class BodyChannel implements ByteSink {
   constructor(scope: InstanceScope, kind: BodyKind) {
     this.#scope = scope;
     this.#kind = kind;
-    this.readiness = { isReady: () => this.#isReady(), subscribe: (callback) => this.#subscribe(callback) };
+  }
+
+  /** The channel tells of itself. */
+  get readiness(): Readiness {
+    return this;
   }
 
   get state(): 'open' | 'finished' | 'failed' {
@@ -165,7 +168,8 @@ export class BodyChannel implements ByteSink {
     return { tag: `HTTP-${this.#kind.message}-body-size`, val: BigInt(this.#written) };
   }
 
-  #isReady(): boolean {
+  /** As `ByteSink` wants it of its readiness. */
+  isReady(): boolean {
     try {
       return this.capacity() !== 0;
     } catch {
@@ -173,7 +177,7 @@ export class BodyChannel implements ByteSink {
     }
   }
 
-  #subscribe(callback: () => void): () => void {
+  subscribe(callback: () => void): () => void {
     const own = this.#signal.subscribe(callback);
     const drain = this.#target?.onDrain(callback);
     return () => {

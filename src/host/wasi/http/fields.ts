@@ -37,8 +37,14 @@ export function isToken(text: string): boolean {
 
 /** Whether bytes are an RFC 9110 field value: no control characters but the tab. */
 function isFieldValue(value: Uint8Array): boolean {
-  return value.every((byte) => (byte >= 0x20 && byte !== 0x7f) || byte === 0x09);
+  for (let index = 0; index < value.length; index++) {
+    const byte = value[index] ?? 0;
+    if ((byte < 0x20 && byte !== 0x09) || byte === 0x7f) return false;
+  }
+  return true;
 }
+
+const none: readonly Uint8Array[] = [];
 
 /**
  * Header or trailer fields: lower-case name → values, in order of first insertion. Charges what it holds to the
@@ -46,7 +52,7 @@ function isFieldValue(value: Uint8Array): boolean {
  */
 export class FieldMap {
   readonly #scope: InstanceScope;
-  readonly #values = new Map<string, readonly Uint8Array[]>();
+  readonly #values = new Map<string, Uint8Array[]>();
   #count = 0;
   #bytes = 0;
 
@@ -65,7 +71,7 @@ export class FieldMap {
   }
 
   get(name: string): readonly Uint8Array[] {
-    return this.#values.get(name) ?? [];
+    return this.#values.get(name) ?? none;
   }
 
   has(name: string): boolean {
@@ -73,9 +79,10 @@ export class FieldMap {
   }
 
   append(name: string, value: Uint8Array): void {
-    const values = this.get(name);
     this.#account(1, name.length + value.length);
-    this.#values.set(name, [...values, value]);
+    const values = this.#values.get(name);
+    if (values === undefined) this.#values.set(name, [value]);
+    else values.push(value);
   }
 
   set(name: string, values: readonly Uint8Array[]): void {
@@ -84,7 +91,7 @@ export class FieldMap {
       list.reduce((sum, value) => sum + name.length + value.length, 0);
     this.#account(values.length - old.length, growth(values) - growth(old));
     if (values.length === 0) this.#values.delete(name);
-    else this.#values.set(name, values);
+    else this.#values.set(name, [...values]);
   }
 
   /** All fields, the values of one name together. */
@@ -236,9 +243,10 @@ export class Fields {
  * several disagree.
  */
 export function contentLengthOf(map: FieldMap): number | 'invalid' | undefined {
-  const values = map.get('content-length').map((value) => Buffer.from(value).toString('latin1'));
-  const [first] = values;
-  if (first === undefined) return undefined;
+  const given = map.get('content-length');
+  if (given.length === 0) return undefined;
+  const values = given.map((value) => Buffer.from(value).toString('latin1'));
+  const [first = ''] = values;
   if (!/^[0-9]{1,15}$/.test(first) || values.some((value) => value !== first)) return 'invalid';
   return Number(first);
 }
