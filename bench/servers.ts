@@ -62,14 +62,17 @@ export async function startFloor(): Promise<Server> {
   return { name: floorName, port, path: '/', pid: child.pid ?? 0, stop: () => endProcess(child) };
 }
 
-/** A Spin app in a pod on the node's network. */
+/** A Spin app in a pod on the node's network: one worker, since it has one core, unless the environment says otherwise. */
 export async function startPod(
   node: BenchNode,
   app: SampleApp,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const port = await freePort();
-  const pod = await node.podOnLoopback(app, `load-${app}-${port}`, port, environment);
+  const pod = await node.podOnLoopback(app, `load-${app}-${port}`, port, {
+    SPIN_WORKERS: '1',
+    ...environment,
+  });
   const pid = await pod.pid();
   await run('taskset', ['-a', '-c', '-p', String(serverCore), String(pid)]);
   return { name: app, port, path: helloPath(app), pid, stop: () => pod.remove() };
