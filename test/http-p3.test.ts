@@ -86,8 +86,15 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
     assert.deepEqual(await text('/random'), [200, '16\n']);
   });
 
-  test('each request has an instance of its own', async () => {
-    for (let index = 0; index < 3; index++) assert.deepEqual(await text('/count'), [200, '1\n']);
+  test('an instance serves some requests one after another, and never two at once', async () => {
+    const counts: number[] = [];
+    for (let index = 0; index < 40; index++) counts.push(Number((await text('/count'))[1]));
+    assert.ok(Math.max(...counts) <= 32 && Math.max(...counts) > 1, String(counts));
+    // The instance that sleeps has served before, or is new; the one that counts is another.
+    const sleeping = text('/sleep/200');
+    assert.equal((await text('/count'))[0], 200);
+    assert.deepEqual(await sleeping, [200, 'slept\n']);
+    assert.equal((await text('/count'))[0], 200);
   });
 
   test('a body streams both ways at once, and trailers follow it', async () => {

@@ -1,15 +1,10 @@
 import { registerHooks } from 'node:module';
 import { ShimError } from '../error.ts';
-import type { InstanceScope } from '../host/scope.ts';
+import { InstanceScope } from '../host/scope.ts';
 import type { GlueControl } from './glue-async-patches.ts';
+import { GlueInstance, type GluePool, type InstanceExports } from './glue-instance.ts';
 import { GlueTasks } from './glue-task.ts';
 import type { ComponentRuntime, GuestInstance, HostMaker, ImportObject } from './guest-instance.ts';
-import { lowerCamel } from './linker/host-names.ts';
-
-/** The exports of an instance: interface name → its functions. */
-type InstanceExports = Readonly<
-  Record<string, Readonly<Record<string, (...args: readonly unknown[]) => unknown>>>
->;
 
 type Instantiate = (
   getCoreModule: (name: string) => WebAssembly.Module,
@@ -28,15 +23,19 @@ export class GlueRuntime implements ComponentRuntime {
   readonly idle = 0;
   readonly #instantiate: Instantiate;
   readonly #modules: ReadonlyMap<string, WebAssembly.Module>;
+  /** For a component whose instances serve several requests, as those of 0.3 do. */
+  readonly #pool: GluePool | undefined;
 
   private constructor(
     id: string,
     instantiate: Instantiate,
     modules: ReadonlyMap<string, WebAssembly.Module>,
+    pool: GluePool | undefined,
   ) {
     this.id = id;
     this.#instantiate = instantiate;
     this.#modules = modules;
+    this.#pool = pool;
   }
 
   /** Imports the glue of a component. `modules` are its core modules by the name under which the glue asks for them. */
@@ -44,9 +43,10 @@ export class GlueRuntime implements ComponentRuntime {
     id: string,
     source: { readonly name: string; readonly text: string },
     modules: ReadonlyMap<string, WebAssembly.Module>,
+    pool?: GluePool,
   ): Promise<GlueRuntime> {
     const glue = (await importText(source.name, source.text)) as { instantiate: Instantiate };
-    return new GlueRuntime(id, glue.instantiate, modules);
+    return new GlueRuntime(id, glue.instantiate, modules, pool);
   }
 
   /** jco looks functions up by itself and tells nobody. */
@@ -55,6 +55,29 @@ export class GlueRuntime implements ComponentRuntime {
   }
 
   async acquire(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
+    const pool = this.#pool;
+    if (pool !== undefined) {
+      return pool.lend(pool.take(makeHosts) ?? (await this.#makeForSeveral(scope, makeHosts)), scope);
+    }
+    const instance = await this.#make(scope, makeHosts);
+    return {
+      call: (interfaceName, name, args) => instance.call(interfaceName, name, args),
+      ended: () => instance.tasks.ended(),
+      release: () => instance.end(new Error('the request is over')),
+    };
+  }
+
+  async #makeForSeveral(request: InstanceScope, makeHosts: HostMaker): Promise<GlueInstance> {
+    const scope = new InstanceScope(request.limits);
+    try {
+      return await this.#make(scope, makeHosts);
+    } catch (error) {
+      scope.end(ShimError.from(error));
+      throw error;
+    }
+  }
+
+  async #make(scope: InstanceScope, makeHosts: HostMaker): Promise<GlueInstance> {
     const hosts = makeHosts();
     hosts.enter(scope);
     const tasks = new GlueTasks(scope);
@@ -72,19 +95,7 @@ export class GlueRuntime implements ComponentRuntime {
       instantiateCore,
       tasks.control,
     );
-    return {
-      call: async (interfaceName, name, args) => {
-        const exported = exports[interfaceName]?.[lowerCamel(name)];
-        if (exported === undefined)
-          throw new ShimError(
-            'internal',
-            `component "${this.id}" lost its export "${interfaceName}#${name}"`,
-          );
-        return exported(...args);
-      },
-      ended: () => tasks.ended(),
-      release: () => hosts.leave(),
-    };
+    return new GlueInstance(this.id, scope, makeHosts, { hosts, exports, tasks });
   }
 }
 

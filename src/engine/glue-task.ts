@@ -7,7 +7,7 @@ import type { GlueControl } from './glue-async-patches.ts';
  */
 export class GlueTasks {
   readonly control: GlueControl;
-  readonly #over = Promise.withResolvers<void>();
+  #over = Promise.withResolvers<void>();
   #running = 0;
   #failed = false;
 
@@ -15,6 +15,7 @@ export class GlueTasks {
     this.control = {
       isBusy: () => scope.pendingWaits > 0,
       started: () => {
+        if (this.#running === 0) this.#renew();
         this.#running += 1;
       },
       exited: () => {
@@ -22,18 +23,28 @@ export class GlueTasks {
         if (this.#running === 0 && !this.#failed) this.#over.resolve();
       },
       failed: (error) => {
+        if (this.#running === 0) this.#renew();
         this.#failed = true;
         this.#over.reject(error);
       },
     };
-    this.#over.promise.catch(() => {});
     scope.adopt({
       [Symbol.dispose]: () => this.control.end?.(scope.ended ?? new Error('the request is over')),
     });
   }
 
+  /** Whether nothing runs and nothing has failed. */
+  get idle(): boolean {
+    return this.#running === 0 && !this.#failed;
+  }
+
   /** Settles when no task runs any more; rejects with what the first one that failed has failed with. */
   ended(): Promise<void> {
-    return this.#running === 0 && !this.#failed ? Promise.resolve() : this.#over.promise;
+    return this.idle ? Promise.resolve() : this.#over.promise;
+  }
+
+  #renew(): void {
+    this.#over = Promise.withResolvers<void>();
+    this.#over.promise.catch(() => {});
   }
 }

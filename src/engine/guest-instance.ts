@@ -17,6 +17,8 @@ export type HostMaker = () => InstanceHosts;
 
 /** An instance for one request, whichever way it came about. */
 export type GuestInstance = {
+  /** The scope its host objects work in, when it is not the request's: an instance may serve several, one by one. */
+  readonly scope?: InstanceScope;
   /**
    * Calls an exported function, named as in WIT (`wasi:http/incoming-handler@0.2.0`, `handle`). Rejects with what was
    * thrown when the guest traps.

@@ -28,9 +28,10 @@ export async function answerWithHandler(
   scope: InstanceScope,
   afterworkMs: number = maxAfterworkMs,
 ): Promise<Answer> {
+  const own = instance.scope ?? scope;
   let returned: unknown;
   try {
-    returned = await scope.ofGuest(instance.call(handler, 'handle', [Request.received(scope, exchange)]));
+    returned = await scope.ofGuest(instance.call(handler, 'handle', [Request.received(own, exchange)]));
   } catch (thrown) {
     const code = errorCodeOf(thrown);
     if (code !== undefined) return { outcome: { kind: 'error', code }, failure: undefined };
@@ -38,7 +39,7 @@ export async function answerWithHandler(
   }
   if (!(returned instanceof Response))
     return { outcome: undefined, failure: new Error('the guest returned no response') };
-  const sent = answerExchange(exchange, scope, returned);
+  const sent = answerExchange(exchange, own, returned);
   const failure = instance.ended().then(
     () => undefined,
     (thrown: unknown) => errorOf(thrown),

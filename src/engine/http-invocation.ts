@@ -79,8 +79,11 @@ export async function invokeHttp(
     }
     // What ends a guest that is waiting reaches it as the failure of the call it waits in.
     failure = scope.ended ?? failure;
+    // What is kept for another request as it is has to be given back before the scope takes it along.
+    const keepsState = component.asynchronous && failure === undefined;
+    if (keepsState) instance.release(true);
     scope.end(failure ?? requestOver);
-    instance.release(failure === undefined);
+    if (!keepsState) instance.release(failure === undefined);
     // A host object that a hostile guest made fail half-way may have left the exchange as it was.
     const outcome = accepted.outcome ?? unsettled;
     if (outcome.kind === 'error' || outcome.kind === 'no-response')

@@ -1,6 +1,8 @@
 import type { CompiledComponent } from './core-modules.ts';
+import { GluePool } from './glue-instance.ts';
 import { GlueRuntime } from './glue-runtime.ts';
 import type { ComponentRuntime } from './guest-instance.ts';
+import { isAsynchronous } from './http-export.ts';
 import { defaultPoolLimits, LinkedRuntime } from './linked-runtime.ts';
 import type { LinkPlan } from './linker/plan.ts';
 
@@ -16,7 +18,12 @@ export async function loadRuntime({
   const { form } = entry;
   switch (form.kind) {
     case 'glue':
-      return GlueRuntime.load(id, { name: digest, text }, modules);
+      return GlueRuntime.load(
+        id,
+        { name: digest, text },
+        modules,
+        entry.exports.some(isAsynchronous) ? new GluePool() : undefined,
+      );
     case 'plan':
       return new LinkedRuntime(
         id,
