@@ -1,13 +1,17 @@
 import { importImage } from '../test/support/images.ts';
 import { mixedImages, sidecarImage, startSidecar } from '../test/support/sidecar.ts';
 import type { Bench } from './bench.ts';
+import { memoryUse } from './process-usage.ts';
 import type { PartResult } from './results.ts';
 import { Rounds, timed } from './statistics.ts';
 
 /** Commands one after the other in each of the containers. */
 const execRounds = 40;
 
-/** CRI's ExecSync of a command that ends at once: a Spin container, and a Linux container of the same pod under runc. */
+/**
+ * CRI's ExecSync of a command that ends at once, in a Spin container and in a Linux container of the same pod under runc,
+ * and what the shell's thread takes while it waits for the next one.
+ */
 export async function measureExec(bench: Bench): Promise<PartResult> {
   const node = await bench.node();
   const { containerd, cri } = node.spin;
@@ -18,6 +22,8 @@ export async function measureExec(bench: Bench): Promise<PartResult> {
   const rounds = new Rounds();
   const exec = (id: string, command: readonly string[]): Promise<number> =>
     timed(() => cri.execSync(id, command));
+  const pid = await pod.pid();
+  const before = memoryUse(pid).anonymousMiB;
   rounds.add('ExecSync, the first of a container', 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
   await bench.rounds(execRounds, async () => {
     const quantity = 'ExecSync';
@@ -25,6 +31,12 @@ export async function measureExec(bench: Bench): Promise<PartResult> {
     rounds.add(quantity, 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
     rounds.add(quantity, 'Spin, curl of the app', 'ms', await exec(pod.containerId, health));
   });
+  rounds.add(
+    'memory that the shell adds to its engine',
+    'anonymous',
+    'MiB',
+    memoryUse(pid).anonymousMiB - before,
+  );
   await pod.remove();
   return { measurements: rounds.summary(), failures: [] };
 }

@@ -41,6 +41,9 @@ export class ShellFront {
   readonly #reply: (reply: ExecReply) => void;
   readonly #running = new Set<string>();
   #thread: Worker | undefined;
+  #isOnline = false;
+  /** Descriptors for a thread that has not begun to run. */
+  #waiting: number[] = [];
   #idle: NodeJS.Timeout | undefined;
 
   /** `surroundings` gives undefined as long as the engine has no app. */
@@ -53,7 +56,7 @@ export class ShellFront {
   handle(request: ExecRequest): void {
     switch (request.type) {
       case 'exec':
-        this.#exec(request, receiveDescriptors(handoverFd));
+        this.#exec(request);
         return;
       case 'exec-signal':
         this.#post(request);
@@ -67,17 +70,23 @@ export class ShellFront {
     }
   }
 
-  #exec({ exec }: Extract<ExecRequest, { type: 'exec' }>, fds: readonly number[]): void {
-    const surroundings = this.#surroundings();
-    if (surroundings === undefined) {
-      for (const fd of fds) closeSync(fd);
-      this.#reply({ type: 'exec-exited', id: exec.id, exitCode: killedExitCode });
-      return;
-    }
-    clearTimeout(this.#idle);
+  /** An engine that has no descriptors or threads left for a command ends that one and nothing else. */
+  #exec({ exec }: Extract<ExecRequest, { type: 'exec' }>): void {
+    let fds: readonly number[] = [];
     this.#running.add(exec.id);
-    this.#thread ??= this.#start(surroundings);
-    this.#post({ type: 'exec', exec, fds });
+    try {
+      fds = receiveDescriptors(handoverFd);
+      const surroundings = this.#surroundings();
+      if (surroundings === undefined) throw new ShimError('failed-precondition', 'the engine has no app yet');
+      clearTimeout(this.#idle);
+      this.#thread ??= this.#start(surroundings);
+      if (!this.#isOnline) this.#waiting.push(...fds);
+      this.#post({ type: 'exec', exec, fds });
+    } catch (thrown) {
+      for (const fd of fds) closeSync(fd);
+      process.stderr.write(`a command could not be run: ${ShimError.from(thrown).message}\n`);
+      this.#exited(exec.id, killedExitCode);
+    }
   }
 
   #post(request: ShellRequest): void {
@@ -98,9 +107,14 @@ export class ShellFront {
     thread.on('error', (error) => {
       process.stderr.write(`the shell failed: ${ShimError.from(error).message}\n`);
     });
-    thread.on('exit', () => {
-      if (this.#thread !== thread) return;
+    thread.once('online', () => {
+      this.#isOnline = true;
+      this.#waiting = [];
+    });
+    thread.once('exit', () => {
       this.#thread = undefined;
+      this.#isOnline = false;
+      for (const fd of this.#waiting.splice(0)) closeSync(fd);
       for (const id of [...this.#running]) this.#exited(id, killedExitCode);
     });
     return thread;

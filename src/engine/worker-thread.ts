@@ -45,13 +45,10 @@ export function runWorker(): void {
         await app.drain();
         return { type: 'drained' };
       }
-      case 'inspect': {
-        const app = await runner.promise;
-        // Loaded when somebody looks: no app needs it.
-        const { inspectWorker } = await import('./inspection.ts');
-        inspectWorker(app.inspected, request.inspection, request.port);
+      case 'inspect':
+        // Who looks sees a closed port where something is wrong; the answers here are the main thread's.
+        inspect(runner.promise, request).catch(() => request.port.close());
         return undefined;
-      }
       default:
         return request satisfies never;
     }
@@ -76,4 +73,14 @@ function load(input: WorkerInput, wake: () => void): Promise<AppRunner> {
     wake,
     quiet: input.quiet,
   });
+}
+
+async function inspect(
+  runner: Promise<AppRunner>,
+  { inspection, port }: Extract<WorkerRequest, { type: 'inspect' }>,
+): Promise<void> {
+  const { inspected } = await runner;
+  // Loaded when somebody looks: no app needs it.
+  const { inspectWorker } = await import('./inspection.ts');
+  inspectWorker(inspected, inspection, port);
 }

@@ -4,6 +4,7 @@ import { basicCommands } from './commands/basics.ts';
 import { curlCommand } from './commands/curl.ts';
 import { filterCommands } from './commands/filters.ts';
 import { keyValueCommand } from './commands/key-value.ts';
+import { wgetCommand } from './commands/wget.ts';
 import { workerCommands } from './commands/workers.ts';
 
 /** What debuggers and hooks call in containers that have programs, and what to do here. */
@@ -12,7 +13,6 @@ const absent: ReadonlyMap<string, string> = new Map([
     'tar',
     'there is no tar, so "kubectl cp" cannot work: a Spin container has no file system of its own; use "cat"',
   ],
-  ['wget', 'there is no wget: use "curl"'],
   ['vi', 'there is no editor: files of a Spin app are read-only'],
 ]);
 
@@ -56,6 +56,7 @@ const commands: ReadonlyMap<string, Command> = new Map([
   ['kv', keyValueCommand],
   ['sql', sqlCommand],
   ['curl', curlCommand],
+  ['wget', wgetCommand],
   ...workerCommands,
   ...basicCommands,
   ...filterCommands,

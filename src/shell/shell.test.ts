@@ -166,6 +166,11 @@ secret_word = "x{{ token }}x"
     assert.match(await sh(`curl -fsS -o /dev/null http://localhost:${port}/ && echo well`), /^well\n\[0\]$/);
     assert.match(await sh('curl -i /.well-known/spin/health'), /^HTTP 200\n.*OK/s);
     assert.match(await sh('curl -I /'), /^HTTP 200\n/);
+    assert.match(await sh('wget -q -O - / | head -n 1'), /^Hello from Spin!\n\[0\]$/);
+    assert.equal(await sh('wget -q --spider /.well-known/spin/health && echo up'), 'up\n[0]');
+    assert.match(await sh('wget /'), /"-O -" prints it\n\[2\]$/);
+    assert.match(await sh('wget -qO- /.well-known/spin/nothing'), /the answer was \d+\n\[8\]$/);
+    assert.match(await sh('curl -f /.well-known/spin/nothing'), /the answer was \d+\n\[22\]$/);
     assert.match(
       await sh(`routes`),
       new RegExp(`Serving http://127.0.0.1:${port}\\n.*front: .*wildcard`, 's'),
