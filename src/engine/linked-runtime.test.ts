@@ -26,12 +26,14 @@ function counter(start = ''): string {
         (i32.load (i32.const 0)))
       (func (export "grow") (result i32) (memory.grow (i32.const 2)))
       (func (export "trap") (result i32) unreachable)
+      (func $deep (export "deep") (result i32) (i32.add (call $deep) (i32.const 1)))
       (func (export "ask") (result i32) (i32.wrap_i64 (call $seed)))
       ${start})
     (core instance $i (instantiate $m (with "random" (instance (export "seed" (func $seed))))))
     (func (export "bump") (result u32) (canon lift (core func $i "bump")))
     (func (export "ask") (result u32) (canon lift (core func $i "ask")))
     (func (export "grow") (result u32) (canon lift (core func $i "grow")))
+    (func (export "deep") (result u32) (canon lift (core func $i "deep")))
     (func (export "trap") (result u32) (canon lift (core func $i "trap"))))`;
 }
 
@@ -188,4 +190,11 @@ test('a guest that reads random bytes while it starts gets a new instance for ev
     assert.equal(await request(runtime, 'bump'), 1);
     assert.equal(runtime.idle, 0);
   }
+});
+
+test('a guest that calls itself without end is ended by the depth of its stack, and the next one is served', async () => {
+  const runtime = await runtimeOf(counter());
+  await assert.rejects(request(runtime, 'deep'), { name: 'RangeError', message: /Maximum call stack size/ });
+  assert.equal(runtime.idle, 0);
+  assert.equal(await request(runtime, 'bump'), 1);
 });

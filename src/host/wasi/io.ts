@@ -1,3 +1,4 @@
+import { ShimError } from '../../error.ts';
 import type { InstanceScope, ScopeSource } from '../scope.ts';
 
 /**
@@ -122,12 +123,22 @@ export class Pollable {
   }
 }
 
-/** wasi:io/poll `poll`: waits until at least one is ready, returns the indexes of those that are. Traps on an empty list. */
+/**
+ * wasi:io/poll `poll`: waits until at least one is ready, returns the indexes of those that are. Traps on an empty list and
+ * on one of more than `maxHandles`.
+ */
 export function poll(
   scope: InstanceScope,
   pollables: readonly Pollable[],
 ): Uint32Array | Promise<Uint32Array> {
   if (pollables.length === 0) throw new Error('wasi:io/poll#poll was called with an empty list');
+  const { maxHandles } = scope.limits;
+  // One pollable may be listed any number of times.
+  if (pollables.length > maxHandles)
+    throw new ShimError(
+      'resource-exhausted',
+      `wasi:io/poll#poll was called with ${pollables.length} pollables, the limit "maxHandles" is ${maxHandles}`,
+    );
   const ready = indexesOfReady(pollables);
   return ready.length > 0 ? Uint32Array.from(ready) : untilOneIsReady(scope, pollables);
 }

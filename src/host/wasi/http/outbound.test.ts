@@ -404,3 +404,34 @@ test('the announced length of a request body is kept or the request is given up'
   assert.throws(() => long.write().write(Buffer.from('too long')), { tag: 'last-operation-failed' });
   assert.throws(() => OutgoingBody.finish(long, undefined), { tag: 'HTTP-request-body-size', val: 8n });
 });
+
+test('requests on their way are counted: one more than the limit is refused, one that is over makes room', async () => {
+  await using server = await httpServer(() => {});
+  const scope = new InstanceScope();
+  const policy = policyOf([`http://127.0.0.1:${server.port}`]);
+  const resolver = new NameResolver(parseResolverConfig('', ''));
+  const client = new OutboundClient({ policy, resolver, maxRequests: 1 });
+  const destination = parseDestination(`http://127.0.0.1:${server.port}`);
+  assert.ok(destination !== undefined);
+  const send = () =>
+    client.send(scope, {
+      destination,
+      method: 'GET',
+      path: '/',
+      headers: [],
+      contentLength: undefined,
+      body: undefined,
+      timeouts: { connect: 60_000, firstByte: 60_000, betweenBytes: 60_000 },
+    });
+  const first = send();
+  assert.ok(!('tag' in first));
+  assert.deepEqual(send(), { tag: 'connection-limit-reached' });
+  first.abandon();
+  for (;;) {
+    const next = send();
+    if (!('tag' in next)) break;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  scope.end(new Error('over'));
+  await client.close();
+});
