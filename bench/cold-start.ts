@@ -137,7 +137,8 @@ function claimOf(prepared: PreparedApp, folder: string): EngineClaim {
     id: 'bench',
     prepared,
     network: { kind: 'host' },
-    environment: [],
+    // As a pod with one CPU has; a second one would boot beside the first request.
+    environment: [['SPIN_WORKERS', '1']],
     args: [],
     stdout: { kind: 'null' },
     stderr: { kind: 'null' },
