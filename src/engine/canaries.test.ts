@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Reuse } from './linked-runtime.ts';
+import type { RestorePoint } from './linked-runtime.ts';
 import { Canary } from './test-canaries.ts';
 import { fixtures } from './test-engine.ts';
 
@@ -13,7 +13,7 @@ type Guest = {
   readonly language: string;
   /** Below the sample apps. */
   readonly path: string;
-  readonly reuse: Reuse;
+  readonly restorePoint: RestorePoint;
   /** Before each path. */
   readonly prefix: string;
   /** Requests of the random sequence. */
@@ -26,16 +26,23 @@ const guests: readonly Guest[] = [
   {
     language: 'AssemblyScript',
     path: 'canary/canary-assemblyscript.wasm',
-    reuse: 'after-start',
+    restorePoint: 'after-start',
     prefix: '',
     steps: 14,
     seeds: false,
   },
-  { language: 'C', path: 'canary/canary-c.wasm', reuse: 'before-start', prefix: '', steps: 14, seeds: false },
+  {
+    language: 'C',
+    path: 'canary/canary-c.wasm',
+    restorePoint: 'before-start',
+    prefix: '',
+    steps: 14,
+    seeds: false,
+  },
   {
     language: 'Rust',
     path: 'canary/canary-rust.wasm',
-    reuse: 'before-start',
+    restorePoint: 'before-start',
     prefix: '',
     steps: 14,
     seeds: true,
@@ -43,7 +50,7 @@ const guests: readonly Guest[] = [
   {
     language: 'Go',
     path: 'build/canary/canary-go.wasm',
-    reuse: 'before-start',
+    restorePoint: 'before-start',
     prefix: '',
     steps: 8,
     seeds: true,
@@ -51,7 +58,7 @@ const guests: readonly Guest[] = [
   {
     language: 'JavaScript',
     path: 'build/js-api/js-api.wasm',
-    reuse: 'after-start',
+    restorePoint: 'after-start',
     prefix: '/canary',
     steps: 8,
     seeds: true,
@@ -59,7 +66,7 @@ const guests: readonly Guest[] = [
   {
     language: 'Python',
     path: 'build/canary/canary-python.wasm',
-    reuse: 'after-start',
+    restorePoint: 'after-start',
     prefix: '',
     steps: 4,
     seeds: true,
@@ -75,7 +82,7 @@ function randomNumbers(): (limit: number) => number {
   };
 }
 
-for (const { language, path, reuse, prefix, steps, seeds } of guests) {
+for (const { language, path, restorePoint, prefix, steps, seeds } of guests) {
   test(`what a request leaves in a ${language} guest, no later one finds`, async (t) => {
     if (!existsSync(join(fixtures, path))) {
       t.skip(`"${path}" was not built: "make samples" says what it needs`);
@@ -98,7 +105,7 @@ for (const { language, path, reuse, prefix, steps, seeds } of guests) {
       assert.deepEqual(await canary.ask(hunt), nothing);
       assert.deepEqual(await canary.ask(state), newState);
     }
-    assert.deepEqual([canary.pooled.reuse, canary.pooled.idle], [reuse, 1]);
+    assert.deepEqual([canary.pooled.restorePoint, canary.pooled.idle], [restorePoint, 1]);
     if (seeds) {
       const [first, second] = [await canary.ask(`${prefix}/seed`), await canary.ask(`${prefix}/seed`)];
       assert.equal(first.status, 200);

@@ -46,11 +46,11 @@ const constantAtStart = new Set([
  * What an instance goes back to for its next request: its state after its start-up code; that before, so that this code
  * runs again and sees the time and random bytes of the request it is for; or nothing, since it cannot be put back.
  */
-export type Reuse = 'after-start' | 'before-start' | 'never';
+export type RestorePoint = 'after-start' | 'before-start' | 'never';
 
 type Pooled = {
   readonly instance: LinkedInstance;
-  readonly reuse: Reuse;
+  readonly restorePoint: RestorePoint;
   readonly makeHosts: HostMaker;
   readonly hosts: InstanceHosts;
   uses: number;
@@ -66,7 +66,7 @@ export class LinkedRuntime implements ComponentRuntime {
   readonly id: string;
   readonly #component: LinkedComponent;
   readonly #limits: PoolLimits;
-  #reuse: Reuse;
+  #restorePoint: RestorePoint;
   #idle: Pooled[] = [];
   #idleBytes = 0;
 
@@ -81,13 +81,13 @@ export class LinkedRuntime implements ComponentRuntime {
   ) {
     this.id = id;
     this.#component = new LinkedComponent(plan, modules, { start });
-    this.#reuse = restorable ? 'after-start' : 'never';
+    this.#restorePoint = restorable ? 'after-start' : 'never';
     this.#limits = limits;
   }
 
   /** How far back its instances go, as far as that is known; for tests. */
-  get reuse(): Reuse {
-    return this.#reuse;
+  get restorePoint(): RestorePoint {
+    return this.#restorePoint;
   }
 
   get idle(): number {
@@ -111,31 +111,31 @@ export class LinkedRuntime implements ComponentRuntime {
     if (pooled !== idle) pooled.instance.attach(pooled.hosts.imports);
     pooled.hosts.enter(scope);
     const lease = new Lease(this, pooled);
-    return pooled.reuse === 'before-start' ? pooled.instance.initialize().then(() => lease) : lease;
+    return pooled.restorePoint === 'before-start' ? pooled.instance.initialize().then(() => lease) : lease;
   }
 
   async #make(scope: InstanceScope, makeHosts: HostMaker): Promise<GuestInstance> {
     const hosts = makeHosts();
     hosts.enter(scope);
-    const [instance, reuse] =
-      this.#reuse === 'before-start'
+    const [instance, restorePoint] =
+      this.#restorePoint === 'before-start'
         ? await this.#makeBeforeStart(hosts.imports)
         : await this.#makeAfterStart(hosts.imports);
-    return new Lease(this, { instance, reuse, makeHosts, hosts, uses: 0, idleBytes: 0 });
+    return new Lease(this, { instance, restorePoint, makeHosts, hosts, uses: 0, idleBytes: 0 });
   }
 
-  async #makeAfterStart(imports: ImportObject): Promise<[LinkedInstance, Reuse]> {
+  async #makeAfterStart(imports: ImportObject): Promise<[LinkedInstance, RestorePoint]> {
     const instance = await this.#component.start(imports);
-    if (this.#reuse !== 'after-start') return [instance, 'never'];
+    if (this.#restorePoint !== 'after-start') return [instance, 'never'];
     if (hasConstantStart(instance) && instance.snapshot().ok) return [instance, 'after-start'];
-    this.#reuse = 'before-start';
+    this.#restorePoint = 'before-start';
     return [instance, 'never'];
   }
 
-  async #makeBeforeStart(imports: ImportObject): Promise<[LinkedInstance, Reuse]> {
+  async #makeBeforeStart(imports: ImportObject): Promise<[LinkedInstance, RestorePoint]> {
     const instance = this.#component.begin(imports);
     const isKept = instance.hasInitializers && hasConstantStart(instance) && instance.snapshot().ok;
-    if (!isKept) this.#reuse = 'never';
+    if (!isKept) this.#restorePoint = 'never';
     await instance.initialize();
     return [instance, isKept ? 'before-start' : 'never'];
   }
@@ -148,7 +148,7 @@ export class LinkedRuntime implements ComponentRuntime {
     const { instance, uses } = pooled;
     if (
       !clean ||
-      pooled.reuse === 'never' ||
+      pooled.restorePoint === 'never' ||
       instance.dead !== undefined ||
       instance.outgrown ||
       uses >= this.#limits.maxUses

@@ -79,7 +79,7 @@ const counted = 1002n;
 test('start-up code that asks for nothing but what never changes runs once', async () => {
   const runtime = await runtimeOf(reactor({ initialize: '(global.set $found (call $cwd))' }));
   for (let round = 0; round < 3; round++) assert.deepEqual(await request(runtime), [7n, counted]);
-  assert.deepEqual([runtime.reuse, runtime.idle], ['after-start', 1]);
+  assert.deepEqual([runtime.restorePoint, runtime.idle], ['after-start', 1]);
 });
 
 test('an initializer that asks for random bytes runs for each request, in an instance that is kept', async () => {
@@ -90,7 +90,7 @@ test('an initializer that asks for random bytes runs for each request, in an ins
     // The first one had started before it was known what it asks for.
     assert.equal(runtime.idle, round === 1n ? 0 : 1);
   }
-  assert.equal(runtime.reuse, 'before-start');
+  assert.equal(runtime.restorePoint, 'before-start');
 });
 
 test('a start function that asks for random bytes cannot run again: every instance is new', async () => {
@@ -100,7 +100,7 @@ test('a start function that asks for random bytes cannot run again: every instan
     assert.deepEqual(await request(runtime), [round, counted]);
     assert.equal(runtime.idle, 0);
   }
-  assert.equal(runtime.reuse, 'never');
+  assert.equal(runtime.restorePoint, 'never');
 });
 
 test('an instance whose start-up code fails is not kept, and the next request has a new one', async () => {

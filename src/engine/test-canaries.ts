@@ -208,7 +208,7 @@ export class Canary {
   async #makePristine(): Promise<LinkedInstance> {
     const hosts = new HostObjects(this.#grant, []);
     hosts.enter(new InstanceScope());
-    return this.pooled.reuse === 'before-start'
+    return this.pooled.restorePoint === 'before-start'
       ? this.#component.begin(hosts.imports)
       : this.#component.start(hosts.imports);
   }

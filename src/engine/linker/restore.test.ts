@@ -116,6 +116,21 @@ for (const [what, fields, reason] of [
   ['a vector in a mutable global', '(memory 1) (global (mut v128) (v128.const i64x2 0 0))', /no number/],
   ['an exception', '(memory 1) (tag $t) (func (throw $t))', /throw/],
   ['an atomic instruction', '(memory 1) (func (drop (i32.atomic.load (i32.const 0))))', /atomic/],
+  ['a shared memory', '(memory 1 2 shared)', /shared/],
+  [
+    'a structure on the heap',
+    '(memory 1) (type $s (struct)) (func (drop (struct.new $s)))',
+    /garbage collection/,
+  ],
+  ['a small integer reference', '(memory 1) (func (drop (ref.i31 (i32.const 1))))', /garbage collection/],
+  ['a call of a reference', '(memory 1) (type $f (func)) (func (call_ref $f (ref.null $f)))', /call_ref/],
+  ['a handler of exceptions', '(memory 1) (tag $t) (func (block (try_table (catch_all 0))))', /try_table/],
+  ['typed references', '(memory 1) (type $f (func)) (func (local (ref null $f)))', /typed references/],
+  [
+    'an external reference in a mutable global',
+    '(memory 1) (global (mut externref) (ref.null extern))',
+    /no number/,
+  ],
   ['a name the linker needs', '(memory (export "$g0") 1)', /exports "\$g0"/],
 ] as const) {
   test(`a guest with ${what} cannot be restored`, async () => {
