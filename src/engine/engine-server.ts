@@ -138,9 +138,11 @@ export class EngineServer {
     const confined =
       claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd);
     phases.end('confine');
+    // From here on files are opened by the descriptors that are held of them.
+    const held = confined?.claim ?? claim;
     const crew = new WorkerCrew(
       {
-        claim: confined?.claim ?? claim,
+        claim: held,
         components,
         stdout,
         stderr,
@@ -154,7 +156,7 @@ export class EngineServer {
     const { listen, milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
-    this.#claimed = { claim, crew, stderr, listen, listenFd: undefined };
+    this.#claimed = { claim: held, crew, stderr, listen, listenFd: undefined };
     return {
       type: 'claimed',
       report: {

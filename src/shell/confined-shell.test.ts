@@ -35,10 +35,11 @@ key_value_stores = ["default"]
     const security = { uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] };
     const shell = await TestShell.start(t, prepared, { stateDir, security });
     const script =
-      'cat /static/note.txt; kv set k v; kv get k; curl / | head -n 1; ps | grep -c serving; sleep 1000';
+      'cat /static/note.txt; kv set k v; kv get k; curl / | head -n 1; ps | grep -q serving && echo served; sleep 1000';
     const exec = shell.exec(['sh', '-c', script]);
-    await exec.until((output) => output.endsWith('\n1\n'));
-    assert.equal(exec.output, 'a note\nv\nHello from Spin!\n1\n');
+    await exec.until((output) => output.endsWith('served\n'));
+    assert.equal(exec.complaint, '');
+    assert.equal(exec.output, 'a note\nv\nHello from Spin!\nserved\n');
     const users = fieldOfThreads(shell.engine.process.pid, 'Uid');
     assert.ok(users.length > 0 && users.every((ids) => ids === '1000 1000 1000 1000'), users.join());
     exec.running.signal(15);
