@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, get, type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -121,6 +122,11 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
     const total = 4 * 1024 * 1024;
     assert.equal(await streamThrough(engine.port, total, '/copy'), total);
     assert.equal(await streamThrough(engine.port, total, '/echo'), total);
+    const sent = randomBytes(1_000_003);
+    for (const path of ['/copy', '/echo']) {
+      const response = await fetch(`${engine.base}${path}`, { method: 'POST', body: sent });
+      assert.ok(sent.equals(Buffer.from(await response.arrayBuffer())), path);
+    }
     const [status, body] = await text(`/large/${total}`);
     assert.deepEqual([status, body.length], [200, total]);
     assert.deepEqual(await text('/ignore', { method: 'POST', body: 'x'.repeat(100_000) }), [

@@ -46,6 +46,7 @@ test('in the glue of a real component nothing polls for what the other side does
   const { glue, imports, exports } = await transpileComponent(component, asyncImports, 'rust-p3');
   assert.doesNotMatch(glue, /let waitInterval/);
   assert.match(glue, /await _pendingEvent\(this\)/);
+  assert.match(glue, /pendingValues\.takeBytes\(count\)/);
   // Both generations of one interface, each under its own name.
   for (const name of ['wasi:cli/environment', 'wasi:cli/environment@0.3.0', 'wasi:http/types@0.3.0'])
     assert.ok(imports.includes(name), name);

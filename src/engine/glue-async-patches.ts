@@ -75,6 +75,62 @@ const patches: readonly Patch[] = [
     by: 'await _pendingEvent(this);',
   },
   {
+    what: 'bytes a guest writes, which become an array of numbers',
+    part: "this.#elemMeta.payloadTypeName === 'U8'",
+    place: /values = Array\.from\((new Uint8Array\(this\.#memory\.buffer, this\.#ptr, count\))\);/,
+    by: 'values = $1.slice();',
+  },
+  {
+    what: 'bytes that are taken as an array of numbers',
+    part: "this.#elemMeta.payloadTypeName === 'U8'",
+    place: /if \(!Array\.isArray\(values\)\) \{(?= throw new TypeError\('values input to write)/,
+    by: 'if (!Array.isArray(values) && !(values instanceof Uint8Array)) {',
+  },
+  {
+    what: 'bytes that are joined as arrays of numbers',
+    part: "this.#elemMeta.payloadTypeName === 'U8'",
+    place: /this\.#hostOnlyData = this\.#hostOnlyData\.concat\(values\);/,
+    by: 'this.#hostOnlyData = this.#hostOnlyData.length === 0 ? values : [...this.#hostOnlyData, ...values];',
+  },
+  {
+    what: 'bytes for a guest, which are moved one by one',
+    part: 'class PendingValueQueue',
+    place: /drainInto\(target, maxCount\) \{/,
+    by: `takeBytes(maxCount) {
+      const chunk = this.#chunks[0];
+      if (!(chunk instanceof Uint8Array)) { return undefined; }
+      const bytes = chunk.subarray(this.#offset, this.#offset + maxCount);
+      this.#offset += bytes.length;
+      this.#length -= bytes.length;
+      if (this.#offset === chunk.length) { this.#chunks.shift(); this.#offset = 0; }
+      return bytes;
+    }
+    drainInto(target, maxCount) {`,
+  },
+  {
+    what: 'the taking of bytes for a guest',
+    part: 'class PendingValueQueue',
+    place:
+      /const values = \[\];(\s*const hasPendingReadBuffer = [\s\S]{0,300}?const drainPendingValues = \(\) => \{)\s*count -= pendingValues\.drainInto\(values, count\);/,
+    by: `let values = [];$1
+      const bytes = values.length === 0 ? pendingValues.takeBytes(count) : undefined;
+      if (bytes !== undefined) { values = bytes; count -= bytes.length; return; }
+      if (values instanceof Uint8Array) { values = Array.from(values); }
+      count -= pendingValues.drainInto(values, count);`,
+  },
+  {
+    what: 'the writing of bytes for a guest',
+    part: 'async writeMany(',
+    place: /if \(!Array\.isArray\(values\)\) \{(?= throw new TypeError\("writeMany)/,
+    by: 'if (!Array.isArray(values) && !(values instanceof Uint8Array)) {',
+  },
+  {
+    what: 'the buffer of bytes for a guest',
+    part: 'async writeMany(',
+    place: /if \(args\.data !== undefined && !Array\.isArray\(args\.data\)\) \{/,
+    by: 'if (args.data !== undefined && !Array.isArray(args.data) && !(args.data instanceof Uint8Array)) {',
+  },
+  {
     what: 'the events of a waitable',
     place: /this\.#pendingEventFn = fn;/,
     by: 'this.#pendingEventFn = fn; _wake();',

@@ -17,7 +17,7 @@ export type Transpiled = {
 };
 
 /** Version of the way components are transpiled; part of the cache key, raised with every change that matters. */
-export const transpileRevision = 6;
+export const transpileRevision = 7;
 
 /**
  * Transpiles a component for JSPI. `asyncImports` are the host functions that may wait, in jco's notation
