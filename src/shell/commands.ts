@@ -1,6 +1,7 @@
 import { type Command, CommandFailure, table } from './command.ts';
 import { appCommands } from './commands/app.ts';
 import { basicCommands } from './commands/basics.ts';
+import { bracketCommand, testCommand } from './commands/condition.ts';
 import { curlCommand } from './commands/curl.ts';
 import { filterCommands } from './commands/filters.ts';
 import { keyValueCommand } from './commands/key-value.ts';
@@ -59,6 +60,8 @@ const commands: ReadonlyMap<string, Command> = new Map([
   ['wget', wgetCommand],
   ...workerCommands,
   ...basicCommands,
+  ['test', testCommand],
+  ['[', bracketCommand],
   ...filterCommands,
 ]);
 

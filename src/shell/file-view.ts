@@ -57,6 +57,20 @@ export class FileView {
     }
   }
 
+  /** Whether it is a directory or something else; undefined if there is nothing of that name. */
+  kind(path: string): 'directory' | 'file' | undefined {
+    const absolute = posix.resolve('/', path);
+    const fd = this.#open(absolute);
+    if (fd === undefined) {
+      return absolute === '/' || this.#leadingNames(absolute).length > 0 ? 'directory' : undefined;
+    }
+    try {
+      return fstatSync(fd).isDirectory() ? 'directory' : 'file';
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /** A regular file in pieces; undefined if there is nothing of that name. */
   read(path: string): AsyncGenerator<Uint8Array> | undefined {
     const fd = this.#open(posix.resolve('/', path));

@@ -137,6 +137,28 @@ secret_word = "x{{ token }}x"
     );
   });
 
+  test('conditions are about texts, numbers and files', async () => {
+    const yes = [
+      '-z ""',
+      '-n x',
+      'x',
+      'a = a',
+      'a != b',
+      '2 -lt 10',
+      '! 1 -eq 2',
+      '-f /static/note.txt',
+      '-d /static',
+      '-e /',
+    ];
+    for (const condition of yes)
+      assert.equal(await sh(`test ${condition} && [ ${condition} ]`), '[0]', condition);
+    for (const condition of ['', '-n ""', 'a = b', '-f /static', '-e /etc/passwd', '10 -le 9'])
+      assert.equal(await sh(`test ${condition}`), '[1]', condition);
+    for (const condition of ['-x /', 'a -eq 1', 'a ~ b', 'a b c d'])
+      assert.match(await sh(`test ${condition}`), /\[2\]$/);
+    assert.match(await sh('[ a'), /a "\]" is missing\n\[2\]$/);
+  });
+
   test('secrets are hidden wherever a value is shown', async () => {
     const everything = await sh('env; echo $TOKEN $SPIN_VARIABLE_TOKEN; vars; printenv TOKEN; env -c front');
     assert.doesNotMatch(everything, /hunter2/);
