@@ -58,6 +58,8 @@ export async function invokeHttp(
   }
   try {
     if (scope.ended !== undefined) throw scope.ended;
+    // Start-up code of the guest counts as well; what follows may be in a later turn.
+    desk.enter(scope);
     const acquired = component.runtime.acquire(scope, component.makeHosts);
     const instance = acquired instanceof Promise ? await acquired : acquired;
     let accepted: { readonly outcome: ExchangeOutcome | undefined };
