@@ -278,7 +278,8 @@ setInterval(() => {}, 1000);`,
         assert.equal(await getOnce(engine.port, '/'), '500 ', path);
         // Told when the thread is gone, which is after its connections are.
         const line = `(request in flight: component "rust", GET ${path})\n`;
-        await engine.until('stderr', (log) => log.includes(line));
+        const log = await engine.until('stderr', (written) => written.includes(line));
+        assert.equal(log.includes('outgrew the 512 MiB that a worker has'), path === '/heap', log);
       }
     });
   }

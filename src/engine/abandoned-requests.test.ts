@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { type ClientRequest, request } from 'node:http';
+import { once } from 'node:events';
+import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -127,6 +129,23 @@ async function beginWaiting(): Promise<readonly { destroy(): unknown }[]> {
   while (!waiting()) await pause(5);
   return begun;
 }
+
+test('300 guests wait at once in one worker, and all of them answer', async () => {
+  const first = scopes.length;
+  const sent = Array.from({ length: 300 }, () => {
+    const post = request({ host: '127.0.0.1', port, path: '/count', method: 'POST', agent: false });
+    post.write('four');
+    return post;
+  });
+  const answers = sent.map(async (post) => {
+    const [answer] = (await once(post, 'response')) as [IncomingMessage];
+    return text(answer);
+  });
+  const waiting = (): number => scopes.slice(first).filter(({ pendingWaits }) => pendingWaits > 0).length;
+  while (waiting() < 300) await pause(5);
+  for (const post of sent) post.end('more');
+  assert.deepEqual(new Set(await Promise.all(answers)), new Set(['8\n']));
+});
 
 test(`of ${4 * each} guests that clients leave waiting no wait, no object and no instance is left`, async () => {
   const before = made;

@@ -22,7 +22,7 @@ const lateLookMs = 100;
 const maxStandIns = 1;
 
 /** How long such a worker stays at least, milliseconds. */
-const standInMs = 60_000;
+const defaultStandInMs = 60_000;
 
 /** A worker that dies of itself is replaced, but not more often than this within a minute. */
 const maxFailures = 5;
@@ -41,6 +41,8 @@ export type CrewApp = {
   /** Worker threads wanted. */
   readonly size: number;
   readonly pagemapFd: number | undefined;
+  /** How long a worker that was started while guests compute stays at least, milliseconds; default a minute. */
+  readonly standInMs?: number;
 };
 
 /** What the crew tells of. */
@@ -296,7 +298,12 @@ export class WorkerCrew {
     if (this.#draining || this.#members.length >= this.#app.size + maxStandIns) return;
     if (this.#members.some((member) => isLoading(member) || !member.stalled)) return;
     this.#hire();
-    this.#retirement ??= setTimeout(() => this.#retire(), standInMs).unref();
+    if (this.#retirement === undefined) this.#armRetirement();
+  }
+
+  #armRetirement(): void {
+    const { standInMs = defaultStandInMs } = this.#app;
+    this.#retirement = setTimeout(() => this.#retire(), standInMs).unref();
   }
 
   #retire(): void {
@@ -304,7 +311,7 @@ export class WorkerCrew {
     const last = this.#members.at(-1);
     if (this.#draining || last === undefined || this.#members.length <= this.#app.size) return;
     if (this.#members.some(({ stalled, phase }) => stalled || phase !== 'serving')) {
-      this.#retirement = setTimeout(() => this.#retire(), standInMs).unref();
+      this.#armRetirement();
       return;
     }
     last.phase = 'retiring';

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type {
   ClaimReport,
   ClaimVolume,
-  EngineClaim,
   EngineExit,
   EngineProcess,
   NetworkTarget,
@@ -19,6 +18,7 @@ import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
+import { engineShare } from './engine-share.ts';
 import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
@@ -57,9 +57,6 @@ export type SpinContainerOptions = {
   /** Gives up creating it. */
   readonly signal: AbortSignal;
 };
-
-/** Microseconds in which a CPU quota is counted when its period is not given: the kernel's. */
-const defaultPeriodUs = 100_000;
 
 /** Names the components that a container runs, comma-separated (spin.md 6.3). */
 const retainVariable = 'SPIN_COMPONENTS_TO_RETAIN';
@@ -151,7 +148,7 @@ export class SpinContainer implements Workload {
           stdout: stdio.stdout,
           stderr: stdio.stderr,
           stateDir,
-          ...shareOf(spec.resources),
+          ...engineShare(spec.resources),
           security,
           grants: granted.grants,
           volumes: stores,
@@ -331,16 +328,4 @@ function retainedComponents({ spec }: Bundle): readonly string[] | undefined {
   const value = spec.env.findLast(([name]) => name === retainVariable)?.[1] ?? '';
   const ids = value.split(',').flatMap((id) => (id.trim() === '' ? [] : [id.trim()]));
   return ids.length === 0 ? undefined : ids;
-}
-
-/** What of its resources decides how an engine is laid out. A later Update changes the cgroup, not the layout. */
-function shareOf({
-  cpuQuota,
-  cpuPeriod,
-  memoryLimit,
-}: SpecResources): Pick<EngineClaim, 'cpus' | 'memoryLimit'> {
-  return {
-    ...(cpuQuota !== undefined && cpuQuota > 0 ? { cpus: cpuQuota / (cpuPeriod || defaultPeriodUs) } : {}),
-    ...(memoryLimit !== undefined && memoryLimit > 0 ? { memoryLimit } : {}),
-  };
 }
