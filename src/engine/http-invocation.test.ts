@@ -10,11 +10,11 @@ import { Permits } from './permits.ts';
 import { RequestBoard } from './request-board.ts';
 import { RequestDesk } from './request-desk.ts';
 
-/** An app whose only permit is taken, and what becomes of requests to it. */
-function fullApp(changes: Partial<AppLimits>) {
+/** An app with room for one instance, which `acquire` makes, and what becomes of requests to it. */
+function smallApp(changes: Partial<AppLimits>, acquire: (board: RequestBoard) => never) {
   const limits = { ...defaultAppLimits, maxInstances: 1, ...changes };
   const permits = new Permits(limits);
-  permits.tryAcquire();
+  const board = new RequestBoard();
   const lines: string[] = [];
   const answers: string[] = [];
   const exchange: HttpExchange = {
@@ -39,13 +39,20 @@ function fullApp(changes: Partial<AppLimits>) {
     },
   };
   const component = {
-    runtime: { id: 'c', acquire: () => assert.fail('an instance was made') },
+    runtime: { id: 'c', acquire: () => acquire(board) },
     grant: { http: { warn: (line: string) => void lines.push(line) } } as unknown as ComponentGrant,
     handler: 'h',
     refusals: new LineThrottle((line) => lines.push(line)),
   } as unknown as HttpComponent;
-  const desk = new RequestDesk(limits, permits, new RequestBoard(), { wake: () => {} });
-  return { answers, desk, lines, request: () => invokeHttp(component, exchange, desk) };
+  const desk = new RequestDesk(limits, permits, board, { wake: () => {} });
+  return { answers, desk, lines, permits, request: () => invokeHttp(component, exchange, desk) };
+}
+
+/** The same whose only permit is taken. */
+function fullApp(changes: Partial<AppLimits>) {
+  const app = smallApp(changes, () => assert.fail('an instance was made'));
+  app.permits.tryAcquire();
+  return app;
 }
 
 test('requests that find the queue full are 503 with the time to come again, no instance is made, one line tells of all', async () => {
@@ -73,4 +80,15 @@ test('a request whose time is over while it waits for an instance is 504', async
     'component "c" was not called: the request took longer than 1 ms (SPIN_REQUEST_TIMEOUT) (GET /x)',
   ]);
   assert.equal(desk.size, 0);
+});
+
+test('a guest whose start-up code computes is on the board with its request: its time is counted as well', async () => {
+  const during: (string | undefined)[] = [];
+  const { answers, request } = smallApp({}, (board) => {
+    during.push(board.busy() === undefined ? undefined : board.current());
+    throw new Error('its start failed');
+  });
+  await request();
+  assert.deepEqual(during, ['component "c", GET /x']);
+  assert.deepEqual(answers, ['500, content-length: 0']);
 });
