@@ -180,3 +180,49 @@ test('a request that policy refuses is refused with its code, to the sender and 
   assert.deepEqual(lines, ['not allowed']);
   assert.equal(scope.openHandles, 0);
 });
+
+test('a GET goes out with a body only when its stream has bytes', async () => {
+  const bodies: unknown[] = [];
+  const services = {
+    outbound: {
+      policy: {
+        parse: () => ({ scheme: 'http', host: 'h', port: 80 }),
+        allows: () => true,
+        allowsSelf: () => false,
+        namesAddress: () => false,
+        blocks: () => false,
+        refusal: () => [],
+      },
+      send: (_scope: unknown, { body }: { readonly body: { readonly pendingBytes: number } | undefined }) => {
+        bodies.push(body?.pendingBytes);
+        return { tag: 'connection-refused' };
+      },
+    },
+    warn: () => {},
+  } as unknown as HttpServices;
+  const scope = new InstanceScope();
+  for (const [tag, contents] of [
+    ['get', streamOf()],
+    ['get', streamOf('four')],
+    ['get', undefined],
+    ['post', streamOf()],
+  ] as const) {
+    const [request] = Request.create(scope, Fields.create(scope), contents, noTrailers, undefined);
+    request.setMethod({ tag });
+    request.setAuthority('h');
+    await assert.rejects(send(services, scope, request), { tag: 'connection-refused' });
+  }
+  assert.deepEqual(bodies, [undefined, 4, undefined, 0]);
+});
+
+test('an authority is a host and at most a port there is', () => {
+  const scope = new InstanceScope();
+  const [request] = Request.create(scope, Fields.create(scope), undefined, noTrailers, undefined);
+  for (const good of ['h', 'h:80', 'h:65535', '[::1]:80']) request.setAuthority(good);
+  for (const bad of ['', ':80', 'h:65536', 'h:x', '::', 'h:80:80', 'user@h'])
+    assert.equal(
+      thrown(() => request.setAuthority(bad)),
+      undefined,
+      bad,
+    );
+});
