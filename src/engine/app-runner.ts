@@ -20,7 +20,7 @@ import type { Inspected } from './inspection.ts';
 import { type InstanceMemoryLimit, instanceMemoryLimit, isMemoryRefused } from './instance-memory.ts';
 import { importKeyOf } from './linker/host-names.ts';
 import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
-import { loadRuntime } from './load-runtime.ts';
+import { loadRuntime, type PlansAhead } from './load-runtime.ts';
 import type { ClaimPhase, ClaimReport, EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
 import { type PermitLedger, Permits } from './permits.ts';
@@ -41,6 +41,8 @@ export type Surroundings = {
   readonly wake: () => void;
   /** Whether another worker has told already what there is to tell of the app. */
   readonly quiet?: boolean;
+  /** Plans that were read while their core modules were compiled. */
+  readonly plans?: PlansAhead;
 };
 
 /** An app loaded into a worker: settings resolved, components checked, ready to serve. */
@@ -87,7 +89,7 @@ export class AppRunner {
       surroundings,
     );
     const components = new Map<string, HttpComponent>();
-    const parts = { claim, settings, services, desk, quiet: quiet === true };
+    const parts = { claim, settings, services, desk, quiet: quiet === true, plans: surroundings.plans };
     for (const component of compiled) {
       if (isCalledByHttp(component.id, settings))
         components.set(component.id, await loadComponent(component, parts, phases));
@@ -167,11 +169,12 @@ type Parts = {
   readonly services: SharedServices;
   readonly desk: RequestDesk;
   readonly quiet: boolean;
+  readonly plans: PlansAhead | undefined;
 };
 
 async function loadComponent(
   compiled: CompiledComponent,
-  { claim, settings, services, desk, quiet }: Parts,
+  { claim, settings, services, desk, quiet, plans }: Parts,
   phases: Phases<ClaimPhase>,
 ): Promise<HttpComponent> {
   const { id, entry } = compiled;
@@ -187,7 +190,7 @@ async function loadComponent(
       `component "${id}" imports ${names}, which this version does not provide: a request ends when its guest calls it`,
     );
   }
-  const runtime = await loadRuntime(compiled);
+  const runtime = await loadRuntime(compiled, plans);
   phases.end('runtime');
   const wasi03 = entry.imports.some(isWasi03);
   const scope = desk.open(`component "${id}", its start`);

@@ -128,6 +128,11 @@ export class EngineServer {
     // First, so that an engine whose app has to be prepared again can be claimed again.
     const entries = openEntries(claim.prepared);
     phases.end('read');
+    for (const { digest, entryPath } of claim.prepared.components) {
+      const content = entries.get(entryPath);
+      if (content?.entry.form.kind !== 'plan') continue;
+      post(worker, { type: 'plan', digest, text: content.text });
+    }
     const components = await compileCoreModules(claim.prepared, entries);
     phases.end('compile');
     this.#spare = undefined;

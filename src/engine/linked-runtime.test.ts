@@ -4,6 +4,7 @@ import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
 import { InstanceScope } from '../host/scope.ts';
 import type { InstanceHosts } from './guest-instance.ts';
 import { LinkedRuntime, type PoolLimits } from './linked-runtime.ts';
+import { CompiledPlan } from './linker/compiled-plan.ts';
 import { parseComponent } from './linker/component-parser.ts';
 
 const roomy: PoolLimits = {
@@ -70,7 +71,10 @@ async function runtimeOf(wat: string, limits: Partial<PoolLimits> = {}): Promise
   const parsed = parseComponent(await parse(wat), []);
   assert.ok(parsed.linkable, JSON.stringify(parsed));
   const modules = parsed.modules.map(({ bytes }) => new WebAssembly.Module(Buffer.from(bytes)));
-  return new LinkedRuntime('c', parsed.plan, modules, parsed.eligible.ok, { ...roomy, ...limits });
+  return new LinkedRuntime('c', new CompiledPlan(parsed.plan), modules, parsed.eligible.ok, {
+    ...roomy,
+    ...limits,
+  });
 }
 
 /** One request: acquire, call, give back. */

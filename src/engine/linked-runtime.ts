@@ -7,9 +7,9 @@ import type {
   ImportObject,
   InstanceHosts,
 } from './guest-instance.ts';
+import type { CompiledPlan } from './linker/compiled-plan.ts';
 import { type KeptImage, LinkedComponent } from './linker/linked-component.ts';
 import type { LinkedInstance } from './linker/linked-instance.ts';
-import type { LinkPlan } from './linker/plan.ts';
 
 /** How long and how many restored instances of a component are kept in one worker. */
 export type PoolLimits = {
@@ -73,14 +73,14 @@ export class LinkedRuntime implements ComponentRuntime {
   /** `restorable` is the verdict of the plan's making; how far back instances go is seen from the first ones' start. */
   constructor(
     id: string,
-    plan: LinkPlan,
+    plan: CompiledPlan,
     modules: readonly WebAssembly.Module[],
     restorable: boolean,
     limits: PoolLimits = defaultPoolLimits,
     start?: KeptImage,
   ) {
     this.id = id;
-    this.#component = new LinkedComponent(plan, modules, { start });
+    this.#component = new LinkedComponent(plan, modules, start);
     this.#restorePoint = restorable ? 'after-start' : 'never';
     this.#limits = limits;
   }

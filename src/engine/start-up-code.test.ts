@@ -4,6 +4,7 @@ import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
 import { InstanceScope } from '../host/scope.ts';
 import type { InstanceHosts } from './guest-instance.ts';
 import { LinkedRuntime } from './linked-runtime.ts';
+import { CompiledPlan } from './linker/compiled-plan.ts';
 import { parseComponent } from './linker/component-parser.ts';
 
 /**
@@ -63,7 +64,7 @@ async function runtimeOf(wat: string): Promise<LinkedRuntime> {
   const parsed = parseComponent(await parse(wat), []);
   assert.ok(parsed.linkable, JSON.stringify(parsed));
   const modules = parsed.modules.map(({ bytes }) => new WebAssembly.Module(Buffer.from(bytes)));
-  return new LinkedRuntime('c', parsed.plan, modules, parsed.eligible.ok);
+  return new LinkedRuntime('c', new CompiledPlan(parsed.plan), modules, parsed.eligible.ok);
 }
 
 /** One request that reads and counts. */

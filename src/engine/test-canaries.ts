@@ -13,6 +13,7 @@ import { defaultAppLimits } from './app-limits.ts';
 import type { ComponentRuntime, GuestInstance, HostMaker } from './guest-instance.ts';
 import { invokeHttp } from './http-invocation.ts';
 import { defaultPoolLimits, LinkedRuntime } from './linked-runtime.ts';
+import { CompiledPlan } from './linker/compiled-plan.ts';
 import { type ParsedComponent, parseComponent } from './linker/component-parser.ts';
 import { LinkedComponent } from './linker/linked-component.ts';
 import type { LinkedInstance } from './linker/linked-instance.ts';
@@ -92,9 +93,10 @@ export class Canary {
   ) {
     const compiled = modules.map(({ bytes }) => new WebAssembly.Module(Buffer.from(bytes)));
     const unpooled = { ...defaultPoolLimits, maxIdle: 0 };
-    this.pooled = new LinkedRuntime('canary', plan, compiled, eligible.ok, defaultPoolLimits, start);
-    this.#unpooled = new LinkedRuntime('canary', plan, compiled, eligible.ok, unpooled, start);
-    this.#component = new LinkedComponent(plan, compiled, { start });
+    const ready = (): CompiledPlan => new CompiledPlan(plan);
+    this.pooled = new LinkedRuntime('canary', ready(), compiled, eligible.ok, defaultPoolLimits, start);
+    this.#unpooled = new LinkedRuntime('canary', ready(), compiled, eligible.ok, unpooled, start);
+    this.#component = new LinkedComponent(ready(), compiled, start);
     this.#handler = plan.exports.find(([name]) => name.startsWith('wasi:http/incoming-handler'))?.[0] ?? '';
     this.#preopens = openPreopens([{ source: join(fixtures, 'canary', 'static'), destination: '/static' }]);
     t.after(() => this.#preopens.close());

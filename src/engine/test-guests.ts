@@ -54,7 +54,7 @@ export async function coreModule(wat: string): Promise<Uint8Array> {
   const { componentEmbed, parse } = await wasmTools();
   return componentEmbed({
     binary: await parse(wat),
-    witPath: join(fixtures, 'wit', 'hello'),
+    witPath: join(fixtures, 'wit', 'http'),
     world: 'hello',
   });
 }

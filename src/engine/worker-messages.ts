@@ -26,6 +26,8 @@ export type WorkerInput = {
 export type WorkerRequest =
   /** Go through everything once with a small app of ours, until there is an app to load. */
   | { readonly type: 'rehearse' }
+  /** The plan of a component that is about to be loaded, to be made ready meanwhile; not answered. */
+  | { readonly type: 'plan'; readonly digest: string; readonly text: string }
   | { readonly type: 'load'; readonly input: WorkerInput }
   /** Serve on a listening socket; the descriptor is the worker's own. */
   | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }

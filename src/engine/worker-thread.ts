@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { enterNetworkNamespace } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
+import { type PlansAhead, readPlan } from './load-runtime.ts';
 import { OutputSink } from './output-sink.ts';
 import { PermitLedger } from './permits.ts';
 import { rehearse } from './rehearsal.ts';
@@ -18,12 +19,13 @@ export function runWorker(): void {
   const runner = Promise.withResolvers<AppRunner>();
   let claimed = false;
   let rehearsal = Promise.resolve();
+  const plans: PlansAhead = new Map();
   const handle = async (request: WorkerRequest): Promise<WorkerReply | undefined> => {
     switch (request.type) {
       case 'load': {
         claimed = true;
         await rehearsal.catch(() => {});
-        const app = await load(request.input, () => reply({ type: 'active' }));
+        const app = await load(request.input, plans, () => reply({ type: 'active' }));
         runner.resolve(app);
         return { type: 'loaded', listen: app.listenAddress, milliseconds: app.milliseconds };
       }
@@ -35,6 +37,15 @@ export function runWorker(): void {
         );
         return { type: 'rehearsed', problem };
       }
+      case 'plan':
+        claimed = true;
+        await rehearsal.catch(() => {});
+        try {
+          plans.set(request.digest, readPlan(request.text));
+        } catch {
+          // Loading reads it again, and tells what is wrong with it.
+        }
+        return undefined;
       case 'serve': {
         const app = await runner.promise;
         await app.serve(request.fd, request.address, request.announce);
@@ -54,7 +65,10 @@ export function runWorker(): void {
     }
   };
   port.on('message', (request: WorkerRequest) => {
-    handle(request).then(reply, (thrown: unknown) => {
+    const answer = (message: WorkerReply | undefined): void => {
+      if (message !== undefined) reply(message);
+    };
+    handle(request).then(answer, (thrown: unknown) => {
       const { code, message } = ShimError.from(thrown);
       reply({ type: 'failed', code, message });
     });
@@ -62,7 +76,7 @@ export function runWorker(): void {
   reply({ type: 'ready' });
 }
 
-function load(input: WorkerInput, wake: () => void): Promise<AppRunner> {
+function load(input: WorkerInput, plans: PlansAhead, wake: () => void): Promise<AppRunner> {
   // Before the first socket of this thread is made.
   if (input.networkFd !== undefined) enterNetworkNamespace(input.networkFd);
   return AppRunner.load(input.claim, input.components, {
@@ -72,6 +86,7 @@ function load(input: WorkerInput, wake: () => void): Promise<AppRunner> {
     permits: { ledger: PermitLedger.at(input.permits), worker: input.worker },
     wake,
     quiet: input.quiet,
+    plans,
   });
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
+import { CompiledPlan } from './compiled-plan.ts';
 import { linkedComponent } from './jco-instance.ts';
 import { LinkedComponent } from './linked-component.ts';
 import type { LinkedInstance } from './linked-instance.ts';
@@ -188,5 +189,7 @@ test('a plan of another revision is refused', () => {
   assert.ok(component);
   const { plan, modules } = component;
   const other = { ...plan, revision: plan.revision + 1 };
-  assert.throws(() => new LinkedComponent(other, modules), /another version/);
+  assert.throws(() => new CompiledPlan(other), /another version/);
+  const own = new CompiledPlan(plan);
+  assert.throws(() => new LinkedComponent(own, modules.slice(1)), /another version/);
 });

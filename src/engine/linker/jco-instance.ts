@@ -1,4 +1,5 @@
 import { transpileComponent } from '../transpile.ts';
+import { CompiledPlan } from './compiled-plan.ts';
 import { parseComponent } from './component-parser.ts';
 import type { ImportObject } from './instance-state.ts';
 import { LinkedComponent } from './linked-component.ts';
@@ -50,8 +51,8 @@ export function linkedComponent(
   const parsed = parseComponent(bytes, asyncImports, options);
   if (!parsed.linkable) throw new Error(`not linkable: ${parsed.reason}`);
   return new LinkedComponent(
-    JSON.parse(JSON.stringify(parsed.plan)),
+    new CompiledPlan(JSON.parse(JSON.stringify(parsed.plan)), options.onlyGeneric),
     parsed.modules.map((module) => new WebAssembly.Module(Uint8Array.from(module.bytes))),
-    { start: parsed.start, onlyGeneric: options.onlyGeneric },
+    parsed.start,
   );
 }

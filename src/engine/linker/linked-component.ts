@@ -1,26 +1,19 @@
 import { readSync } from 'node:fs';
 import { ShimError } from '../../error.ts';
-import { HostLinks } from './host-links.ts';
+import { anotherVersion, type CompiledEntry, type CompiledPlan } from './compiled-plan.ts';
+import type { HostLinks } from './host-links.ts';
 import type { BoundImport } from './import-call.ts';
 import { type ImportObject, InstanceState } from './instance-state.ts';
-import { Layouts } from './layout.ts';
-import { type CompiledExport, compileExport } from './lift-export.ts';
 import { LinkedInstance } from './linked-instance.ts';
-import { compileImport } from './lower-import.ts';
 import { MappedImage } from './mapped-image.ts';
-import { MemoryCodecs } from './memory-codec.ts';
 import { type Image, MemoryImage } from './memory-image.ts';
-import { type ExportedFunction, type LinkPlan, planRevision } from './plan.ts';
+import type { LinkPlan } from './plan.ts';
 import type { StartImage } from './start-image.ts';
 
 /** A component ready to be instantiated any number of times: its functions compiled once, its modules shared. */
 export class LinkedComponent {
-  readonly plan: LinkPlan;
   readonly modules: readonly WebAssembly.Module[];
-  readonly links: HostLinks;
-  /** What core code calls for a host function, by core function. */
-  readonly boundImports: readonly (BoundImport | undefined)[];
-  readonly #exports = new Map<string, Map<string, CompiledEntry>>();
+  readonly #compiled: CompiledPlan;
   /** Whether an instance's start-up code has wanted to wait. */
   #waitsAtStart = false;
   /** The image that instances share as long as they begin alike. */
@@ -28,44 +21,33 @@ export class LinkedComponent {
   /** What the memory of one core module is before any code runs, where the module does not bring it itself. */
   readonly #start: { readonly module: number; readonly image: Image; readonly settled: boolean } | undefined;
 
-  /**
-   * `modules` are the plan's core modules, compiled, in its order; `start` is the image that belongs to them;
-   * `onlyGeneric` leaves the hand-written ways of common host functions aside. Throws `internal` for a plan of another
-   * revision.
-   */
-  constructor(
-    plan: LinkPlan,
-    modules: readonly WebAssembly.Module[],
-    {
-      start,
-      onlyGeneric = false,
-    }: { readonly start?: KeptImage | undefined; readonly onlyGeneric?: boolean | undefined } = {},
-  ) {
-    if (plan.revision !== planRevision || modules.length !== plan.modules.length)
-      throw new ShimError('internal', 'the link plan was made by another version: prepare the app again');
-    this.plan = plan;
-    if (start !== undefined) {
-      const { module, settled } = start.image;
-      this.#start = { module, settled, image: openImage(start) };
-      if (settled) this.#image = this.#start.image;
-    }
+  /** `modules` are the plan's core modules, compiled, in its order; `start` is the image that belongs to them. */
+  constructor(compiled: CompiledPlan, modules: readonly WebAssembly.Module[], start?: KeptImage) {
+    if (modules.length !== compiled.plan.modules.length) throw anotherVersion();
+    this.#compiled = compiled;
     this.modules = modules;
-    this.links = new HostLinks(plan);
-    const codecs = new MemoryCodecs(new Layouts(plan.types), plan.resources);
-    this.boundImports = plan.coreFunctions.map((core) =>
-      core.kind === 'lower' ? compileImport(core.function, codecs, this.links, onlyGeneric) : undefined,
-    );
-    for (const [interfaceName, functions] of plan.exports) {
-      this.#exports.set(
-        interfaceName,
-        new Map(functions.map((plan) => [plan.name, { plan, compiled: compileExport(plan, codecs) }])),
-      );
-    }
+    if (start === undefined) return;
+    const { module, settled } = start.image;
+    this.#start = { module, settled, image: openImage(start) };
+    if (settled) this.#image = this.#start.image;
+  }
+
+  get plan(): LinkPlan {
+    return this.#compiled.plan;
+  }
+
+  get links(): HostLinks {
+    return this.#compiled.links;
+  }
+
+  /** What core code calls for a host function, by core function. */
+  get boundImports(): readonly (BoundImport | undefined)[] {
+    return this.#compiled.boundImports;
   }
 
   /** An exported function, or undefined. Functions outside of interfaces have the interface name `''`. */
   exported(interfaceName: string, name: string): CompiledEntry | undefined {
-    return this.#exports.get(interfaceName)?.get(name);
+    return this.#compiled.exports.get(interfaceName)?.get(name);
   }
 
   /** Gives the memory of a core module that was just instantiated its contents. */
@@ -146,5 +128,3 @@ function openImage({ image: { memoryBytes, runs }, fd, bytes }: KeptImage): Imag
   });
   return new MemoryImage(memoryBytes, copied);
 }
-
-type CompiledEntry = { readonly plan: ExportedFunction; readonly compiled: CompiledExport };

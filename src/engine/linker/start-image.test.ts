@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { test } from 'node:test';
 import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
+import { CompiledPlan } from './compiled-plan.ts';
 import { parseComponent } from './component-parser.ts';
 import { LinkedComponent } from './linked-component.ts';
 import type { LinkedInstance } from './linked-instance.ts';
@@ -66,7 +67,7 @@ for (const way of ['file', 'bytes'] as const) {
     assert.equal(fd !== undefined, way === 'file');
     const compiled = modules.map(({ bytes }) => new WebAssembly.Module(Uint8Array.from(bytes)));
     const kept = fd === undefined ? { image: start.image, bytes: start.bytes } : { image: start.image, fd };
-    const component = new LinkedComponent(plan, compiled, { start: kept });
+    const component = new LinkedComponent(new CompiledPlan(plan), compiled, kept);
     const expected = await memoryByV8(segments);
     const [one, two] = [component.instantiate({}), component.instantiate({})];
     for (const instance of [one, two]) {
@@ -89,7 +90,7 @@ test('where code or another module writes to the memory at the start, what is re
     const { start, ...parsed } = parsedOf(await componentOf(segments, other));
     assert.equal(start?.image.settled, false, other);
     const compiled = parsed.modules.map(({ bytes }) => new WebAssembly.Module(Uint8Array.from(bytes)));
-    const instance = new LinkedComponent(parsed.plan, compiled, { start }).instantiate({});
+    const instance = new LinkedComponent(new CompiledPlan(parsed.plan), compiled, start).instantiate({});
     const original = Buffer.from(memoryOf(instance));
     assert.equal(original[4], '1'.charCodeAt(0));
     assert.equal(instance.snapshot().ok, true);
@@ -121,7 +122,7 @@ test('a guest that copies from its data after it was put in place finds it gone,
   const { start, plan, modules } = parsedOf(await componentOf(copying));
   assert.ok(start !== undefined);
   const compiled = modules.map(({ bytes }) => new WebAssembly.Module(Uint8Array.from(bytes)));
-  const instance = new LinkedComponent(plan, compiled, { start }).instantiate({});
+  const instance = new LinkedComponent(new CompiledPlan(plan), compiled, start).instantiate({});
   const copy = instance.coreExports.find((exports) => Object.hasOwn(exports, 'copy'))?.copy;
   assert.ok(typeof copy === 'function');
   copy(0);
@@ -134,7 +135,7 @@ test('an image of another size than the memory is refused', async () => {
   const compiled = modules.map(({ bytes }) => new WebAssembly.Module(Uint8Array.from(bytes)));
   const wrong = { ...start, image: { ...start.image, memoryBytes: 65_536 * 21 } };
   assert.throws(
-    () => new LinkedComponent(plan, compiled, { start: wrong }).instantiate({}),
+    () => new LinkedComponent(new CompiledPlan(plan), compiled, wrong).instantiate({}),
     /do not belong together/,
   );
 });
