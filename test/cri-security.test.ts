@@ -69,6 +69,10 @@ describe('the security context of a pod', { timeout: 180_000 }, () => {
         assert.deepEqual(fieldOfThreads(pid, field), [value], field);
       assert.ok(!openFiles(pid).includes('anon_inode:[io_uring]'));
       assert.equal((await pod.request('/kv/colour')).text, 'green');
+      const { exitCode, stdout, stderr } = await node.cri.execSync(pod.containerId, ['kv', 'get', 'colour']);
+      assert.deepEqual([exitCode, String(stdout).trim(), String(stderr)], [0, 'green', '']);
+      for (const [field, value] of Object.entries({ ...always, ...threads }))
+        assert.deepEqual(fieldOfThreads(pid, field), [value], `${field}, with the shell's thread`);
       await pod.stop(10);
       assert.equal((await pod.status()).exit_code, 0);
       await pod.remove();

@@ -114,7 +114,9 @@ export class EngineServer {
     post(worker, { type: 'rehearse' });
     // A worker that ends meanwhile is told of where it ends.
     const { problem } = await reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
-    if (problem !== undefined) process.stderr.write(`the rehearsal failed: ${problem}\n`);
+    // One that a claim has overtaken may have met the container's rights.
+    if (problem !== undefined && this.#spare === worker)
+      process.stderr.write(`the rehearsal failed: ${problem}\n`);
   }
 
   async #claim(claim: EngineClaim): Promise<EngineReply> {
