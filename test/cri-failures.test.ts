@@ -207,7 +207,8 @@ describe('a start that fails', { timeout: 120_000 }, () => {
   test('a container that outgrows its memory limit is ended, and CRI tells why', async () => {
     const resources = { memoryLimit: 96 * 1024 * 1024 };
     const pod = await node.run({ name: 'memory', image: node.image('rust-http'), container: { resources } });
-    await assert.rejects(pod.request('/alloc/256'), /socket hang up|ECONNRESET/);
+    // A guest's own memory may take all that the container may, which leaves nothing for the engine.
+    await assert.rejects(pod.request('/alloc/92'), /socket hang up|ECONNRESET/);
     const { exit_code, reason } = await pod.ended();
     assert.deepEqual([exit_code, reason], [137, 'OOMKilled']);
     await pod.remove();

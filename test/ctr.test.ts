@@ -316,13 +316,6 @@ describe('Spin apps through ctr', { timeout: suiteTimeoutMs }, () => {
     await rm(folder, { recursive: true });
   });
 
-  test('exec is refused with a reason', async () => {
-    await detach('exec', 'hello');
-    const command = ['task', 'exec', '--exec-id', 'e1', 'exec', '/bin/true'];
-    await assert.rejects(ctr.exec(command), /not supported/);
-    assert.equal((await tasks())[0]?.status, 'RUNNING');
-  });
-
   test('output without a reader holds nothing up, and its end is not waited for', async () => {
     const port = await freePort();
     const listen = ['--net-host', '--env', `SPIN_HTTP_LISTEN_ADDR=127.0.0.1:${port}`];
