@@ -147,9 +147,9 @@ export class AppRunner {
     this.#server.destroy();
   }
 
-  /** Lets requests in flight finish and the last output reach its reader. */
-  async drain(): Promise<void> {
-    await this.#server.drain();
+  /** Lets requests in flight finish and the last output reach its reader; `keepIdle` as in the server's `drain`. */
+  async drain(keepIdle: boolean): Promise<void> {
+    await this.#server.drain({ keepIdle });
     const { stdout, stderr } = this.#services;
     await Promise.all([stdout.flushed(lastOutputTimeoutMs), stderr.flushed(lastOutputTimeoutMs)]);
   }

@@ -156,7 +156,7 @@ export class WorkerCrew {
     clearTimeout(this.#retirement);
     const drained = this.#members.map(({ worker }) => {
       const answer = reply(worker, 'drained');
-      post(worker, { type: 'drain' });
+      post(worker, { type: 'drain', keepIdle: false });
       // One that dies meanwhile has no requests any more.
       return answer.catch(() => {});
     });
@@ -316,7 +316,7 @@ export class WorkerCrew {
     }
     last.phase = 'retiring';
     const answer = reply(last.worker, 'drained');
-    post(last.worker, { type: 'drain' });
+    post(last.worker, { type: 'drain', keepIdle: true });
     void answer.catch(() => {}).finally(() => last.worker.terminate());
   }
 }

@@ -31,7 +31,8 @@ export type WorkerRequest =
   | { readonly type: 'load'; readonly input: WorkerInput }
   /** Serve on a listening socket; the descriptor is the worker's own. */
   | { readonly type: 'serve'; readonly fd: number; readonly address: string; readonly announce: boolean }
-  | { readonly type: 'drain' }
+  /** Take no new connections and end with the last; `keepIdle` when the app goes on in other workers. */
+  | { readonly type: 'drain'; readonly keepIdle: boolean }
   /** To be answered on the port, `Inspection`. */
   | { readonly type: 'inspect'; readonly inspection: Inspection; readonly port: MessagePort };
 

@@ -53,7 +53,7 @@ export function runWorker(): void {
       }
       case 'drain': {
         const app = await runner.promise;
-        await app.drain();
+        await app.drain(request.keepIdle);
         return { type: 'drained' };
       }
       case 'inspect':

@@ -89,6 +89,26 @@ test('idle connections and those that never sent anything are closed when their 
   await Promise.all([idle.closed, silent.closed]);
 });
 
+test('where others go on serving, an idle connection keeps its time and is told to end with its next answer', async (t) => {
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => answer(exchange, 200, 'ok'),
+    undefined,
+    { drainIdleMs: 0 },
+  );
+  const client = await RawClient.open(port);
+  client.socket.once('end', () => client.socket.end());
+  client.send(plain);
+  await client.until((text) => text.endsWith('ok'));
+  const draining = server.drain({ keepIdle: true });
+  for (let refused = 0; refused < 3; ) if ((await connectOnce(port)) === 'ECONNREFUSED') refused += 1;
+  client.received = '';
+  client.send(plain);
+  await client.closed;
+  assert.match(client.received.toLowerCase(), /^http\/1\.1 200 (.|\r|\n)*connection: close(.|\r|\n)*ok$/);
+  await draining;
+});
+
 test('an HTTP/2 connection finishes its streams and is told to go away', async (t) => {
   const gate = Promise.withResolvers<void>();
   const called = Promise.withResolvers<void>();

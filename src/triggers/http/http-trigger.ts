@@ -133,19 +133,20 @@ export class HttpTriggerServer {
 
   /**
    * Stops accepting and lets requests in flight finish. Connections without a request may send one more for a moment
-   * (a client cannot know that the server is about to close what it just reuses), then they are closed. Resolves when
-   * no connection is left.
+   * (a client cannot know that the server is about to close what it just reuses), then they are closed; with `keepIdle`
+   * they stay until their keep-alive time is over, as they would without us. Resolves when no connection is left.
    */
-  async drain(): Promise<void> {
+  async drain({ keepIdle = false }: { readonly keepIdle?: boolean } = {}): Promise<void> {
     this.#phase = 'draining';
     // Handshakes on their way complete meanwhile and are accepted; who closed the door to new ones is the caller.
     await sleep(this.#limits.drainAcceptMs);
     this.#sockets.close();
     this.#sessions.close();
-    const idleIsOver = setTimeout(() => {
+    const closeIdle = (): void => {
       this.#phase = 'closing-idle';
       this.#closeIdle();
-    }, this.#limits.drainIdleMs);
+    };
+    const idleIsOver = keepIdle ? undefined : setTimeout(closeIdle, this.#limits.drainIdleMs);
     await new Promise<void>((resolve) => {
       this.#progress = () => {
         if (this.#phase === 'closing-idle') this.#closeIdle();
