@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import { Cgroup, findHierarchies } from './cgroup.ts';
 import { cgroupPathOf } from './cgroup-path.ts';
@@ -38,6 +40,25 @@ test('a process is placed, counted, and killed by the removal', async () => {
   await cgroup.remove();
   assert.deepEqual(await ended, [null, 'SIGKILL']);
   for (const directory of cgroup.directories) assert.equal(existsSync(directory), false);
+});
+
+test('of a cgroup that systemd has removed the last reading is kept, and a kill is learned from its parent', async (t) => {
+  const mountPoint = mkdtempSync(join(tmpdir(), 'spinshim-cgroup-'));
+  t.after(() => rmSync(mountPoint, { recursive: true }));
+  const parent = join(mountPoint, 'pod.slice');
+  const write = (folder: string, file: string, text: string): void => writeFileSync(join(folder, file), text);
+  mkdirSync(parent);
+  write(parent, 'memory.events', 'oom 3\noom_kill 3\n');
+  const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
+  await cgroup.create({});
+  const [directory = ''] = cgroup.directories;
+  write(directory, 'memory.current', '4096\n');
+  assert.equal((await cgroup.stats()).memory.usage, 4096);
+  rmSync(directory, { recursive: true });
+  const { usage, oomKills } = (await cgroup.stats()).memory;
+  assert.deepEqual([usage, oomKills], [4096, 0]);
+  write(parent, 'memory.events', 'oom 4\noom_kill 4\n');
+  assert.equal((await cgroup.stats()).memory.oomKills, 1);
 });
 
 test('limits are set at creation and by an update', async () => {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,6 +32,10 @@ export class Cgroup {
   readonly #hierarchies: CgroupHierarchies;
   readonly #path: string;
   readonly #unit: SystemdUnit | undefined;
+  /** What `stats` read last. */
+  #lastStats: CgroupStats | undefined;
+  /** Kills for want of memory that the parent had counted when this one was made, its other children's among them. */
+  #parentKills = 0;
 
   constructor(hierarchies: CgroupHierarchies, path: CgroupPath) {
     this.#hierarchies = hierarchies;
@@ -56,6 +60,7 @@ export class Cgroup {
     for (const directory of this.directories) await mkdir(directory, { recursive: true });
     if (this.#hierarchies.version === 2) await this.#enableControllers(this.#hierarchies.mountPoint);
     else await this.#inheritCpuset(this.#hierarchies.mounts);
+    this.#parentKills = this.#killsOfParent();
     await this.#setLimits(resources);
   }
 
@@ -110,8 +115,30 @@ export class Cgroup {
     return [...pids];
   }
 
-  /** What it used until now; zeros for what the kernel does not count. */
+  /**
+   * What it used until now; zeros for what the kernel does not count. Of one that is gone (systemd removes a scope with its
+   * last process) what was read last, and whether the kernel killed for want of memory since: that the parent counted, too.
+   */
   async stats(): Promise<CgroupStats> {
+    const stats = this.#readStats();
+    if (this.directories.some((directory) => existsSync(directory))) {
+      this.#lastStats = stats;
+      return stats;
+    }
+    const last = this.#lastStats ?? stats;
+    const kills = Math.max(last.memory.oomKills, this.#killsOfParent() - this.#parentKills);
+    return { ...last, memory: { ...last.memory, oomKills: kills } };
+  }
+
+  /** Version 2 counts for a cgroup what happens in those below it, too. */
+  #killsOfParent(): number {
+    const { version } = this.#hierarchies;
+    if (version === 1) return 0;
+    const events = join(this.#hierarchies.mountPoint, dirname(this.#path), 'memory.events');
+    return readStatsV2((_, file) => (file === 'memory.events' ? readOrEmpty(events) : '')).memory.oomKills;
+  }
+
+  #readStats(): CgroupStats {
     const files = new Map<string, string>();
     const read = (controller: string, file: string): string => {
       const path = this.#file(controller, file);

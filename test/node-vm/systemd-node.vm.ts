@@ -122,6 +122,15 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
     await pod.remove();
   });
 
+  test('a container that outgrows its memory limit is ended, and CRI tells why', async () => {
+    const resources = { memoryLimit: 128 * mebibyte };
+    const pod = await start('memory', 'rust-http', { resources });
+    await assert.rejects(pod.request('/alloc/124', { timeoutMs: 120_000 }), /socket hang up|ECONNRESET/);
+    const { exit_code, reason } = await pod.ended();
+    assert.deepEqual([exit_code, reason], [137, 'OOMKilled']);
+    await pod.remove();
+  });
+
   test('a killed engine leaves no scope behind', async () => {
     const pod = await start('killed', 'hello', {});
     const pid = await pod.pid();
