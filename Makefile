@@ -68,10 +68,10 @@ check: setup ## lint, format, types, import directions, unused code
 	@$(NODE) build/check-imports.ts
 	@$(NODE) node_modules/knip/bin/knip.js
 
-# PART="throughput soak" runs those parts only, OUTPUT=FILE names the results file, BENCH_FLAGS are docs/performance.md's.
+# PART="throughput soak" runs those parts only, RESULTS=FILE names the results file, BENCH_FLAGS are docs/performance.md's.
 bench: setup build samples ## the benchmarks, eight minutes; root
 	@build/setup.sh bench
-	@$(NODE) bench/run.ts $(PART:%=--part %) $(if $(OUTPUT),--output '$(OUTPUT)') $(BENCH_FLAGS)
+	@$(NODE) bench/run.ts $(PART:%=--part %) $(if $(RESULTS),--output '$(RESULTS)') $(BENCH_FLAGS)
 
 conformance: setup build samples ## our CRI tests, crictl, nerdctl, cri-tools' suite, containerd from 1.6 to 2.4 (built with Go where it is present)
 	@build/setup.sh conformance
