@@ -21,8 +21,8 @@ import { pushCritestImages } from './critest-images.ts';
 /** What a node of Spin apps alone can be asked: nothing that runs a command in a container. */
 const appSpecs =
   'Runtime info|PodSandbox|Idempotence|Container runtime should support basic operations|Image Manager|portforward|port mapping';
-/** These run a command, or start three servers for the same port in one pod. */
-const notForApps = 'execSync|sysctls|three created containers';
+/** These look for a program by pgrep, or set a sysctl by one, or start three servers for the same port in one pod. */
+const notForApps = 'execSync with timeout|sysctls|three created containers';
 /**
  * What nothing here could pass, runc's handler neither: images of the suite's own registry that no busybox stands in
  * for (nginx's pid file and process title, httpd's log, ipcmk, a setuid program), a CNI plugin that the test network
