@@ -10,11 +10,17 @@ import { ComponentCache } from '../src/engine/component-cache.ts';
 import { entryOf } from '../src/engine/component-entry.ts';
 import { EngineProcess } from '../src/engine/engine-process.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
-import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import {
+  claimOf,
+  fixtures,
+  prepareApp,
+  SuiteCleanup,
+  TestEngine,
+  temporaryFolder,
+} from '../src/engine/test-engine.ts';
 import { suiteTimeoutMs } from './support/wait.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const manifest = `spin_manifest_version = 2
 [application]
@@ -53,9 +59,7 @@ describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
     });
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
+  after(() => suite.run());
 
   test('SIGTERM under load: every request is answered, the engine ends with 0', async (t) => {
     const engine = await TestEngine.start(t, prepared);

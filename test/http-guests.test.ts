@@ -4,11 +4,16 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
-import { fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import {
+  fixtures,
+  prepareApp,
+  SuiteCleanup,
+  TestEngine,
+  temporaryFolder,
+} from '../src/engine/test-engine.ts';
 import { leaveAfterFirstByte, residentBytes, streamThrough } from './support/clients.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const manifest = `spin_manifest_version = 2
 [application]
@@ -43,23 +48,20 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
     engine = await TestEngine.start(suite, prepared);
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
-
-  async function text(path: string, init?: RequestInit): Promise<[number, string]> {
-    const response = await fetch(`${engine.base}${path}`, init);
-    return [response.status, await response.text()];
-  }
+  after(() => suite.run());
 
   test('a component and a lifted core module answer', async () => {
-    assert.deepEqual(await text('/hello/you'), [200, 'Hello, you, from Rust\n']);
-    const [status, body] = await text('/core/hello');
+    assert.deepEqual(await engine.text('/hello/you'), [200, 'Hello, you, from Rust\n']);
+    const [status, body] = await engine.text('/core/hello');
     assert.deepEqual([status, body.includes('not found')], [404, true]);
   });
 
   test('the guest sees the request as it was sent', async () => {
-    const [, body] = await text('/request?a=b', { method: 'PUT', body: 'payload', headers: { 'x-y': 'z' } });
+    const [, body] = await engine.text('/request?a=b', {
+      method: 'PUT',
+      body: 'payload',
+      headers: { 'x-y': 'z' },
+    });
     for (const line of [
       'method=PUT',
       'scheme=http',
@@ -75,19 +77,19 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
 
   test('each request has an instance of its own that sees nothing of the others', async () => {
     for (let index = 0; index < 5; index++)
-      assert.deepEqual(await text('/count', { method: 'POST', body: 'xy' }), [200, '2\n']);
+      assert.deepEqual(await engine.text('/count', { method: 'POST', body: 'xy' }), [200, '2\n']);
   });
 
   test('environment, files and what is not granted', async () => {
-    assert.deepEqual(await text('/env'), [200, 'COLOUR=blue\n']);
-    assert.deepEqual(await text('/file/static/note.txt'), [200, 'a note\n']);
+    assert.deepEqual(await engine.text('/env'), [200, 'COLOUR=blue\n']);
+    assert.deepEqual(await engine.text('/file/static/note.txt'), [200, 'a note\n']);
     for (const path of ['/file/etc/passwd', '/file/static/..%2f..%2fetc%2fpasswd', '/file/static/missing'])
-      assert.equal((await text(path))[0], 404, path);
-    assert.equal((await text('/write/static/new.txt', { method: 'POST', body: 'x' }))[0], 403);
+      assert.equal((await engine.text(path))[0], 404, path);
+    assert.equal((await engine.text('/write/static/new.txt', { method: 'POST', body: 'x' }))[0], 403);
   });
 
   test('a hundred guests that sleep do so together', async () => {
-    const inFlight = Array.from({ length: 100 }, () => text('/stream/1/300'));
+    const inFlight = Array.from({ length: 100 }, () => engine.text('/stream/1/300'));
     const started = performance.now();
     for (const [status, body] of await Promise.all(inFlight))
       assert.deepEqual([status, body], [200, 'chunk 0\n']);
@@ -102,7 +104,7 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
     assert.equal(await streamThrough(engine.port, total), total);
     const grown = (await residentBytes(engine.process.pid)) - before;
     assert.ok(grown < 64 * 1024 * 1024, `${grown} bytes`);
-    const [status, body] = await text(`/large/${total}`);
+    const [status, body] = await engine.text(`/large/${total}`);
     assert.deepEqual([status, body.length], [200, total]);
   });
 
@@ -114,15 +116,15 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
       assert.equal(log.split(`(GET ${path})\n`).length, 2);
       assert.ok(!log.includes('secret'));
     }
-    assert.deepEqual(await text('/hello'), [200, 'Hello, world, from Rust\n']);
+    assert.deepEqual(await engine.text('/hello'), [200, 'Hello, world, from Rust\n']);
   });
 
   test('a guest that wants more memory than there is fails alone', async () => {
-    const bystander = text('/stream/3/100');
-    const [status] = await text('/alloc/4000');
+    const bystander = engine.text('/stream/3/100');
+    const [status] = await engine.text('/alloc/4000');
     assert.equal(status, 500);
     assert.deepEqual(await bystander, [200, 'chunk 0\nchunk 1\nchunk 2\n']);
-    assert.equal((await text('/alloc/10'))[0], 200);
+    assert.equal((await engine.text('/alloc/10'))[0], 200);
   });
 
   test('SPIN_MAX_INSTANCE_MEMORY caps each instance', async () => {
@@ -139,7 +141,8 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     t.after(() => server.close());
     const { port } = server.address() as AddressInfo;
-    const outbound = (body: string): Promise<[number, string]> => text('/outbound', { method: 'POST', body });
+    const outbound = (body: string): Promise<[number, string]> =>
+      engine.text('/outbound', { method: 'POST', body });
     assert.deepEqual(await outbound(`http 127.0.0.1:${port} /x`), [200, '200 at /x']);
     const [status, body] = await outbound(`http localhost:${port} /x`);
     assert.equal(status, 502);
@@ -148,7 +151,7 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
   });
 
   test('the app reaches itself', async () => {
-    const [status, body] = await text('/outbound', {
+    const [status, body] = await engine.text('/outbound', {
       method: 'POST',
       body: `http 127.0.0.1:${engine.port} /hello/self`,
     });
@@ -156,7 +159,7 @@ describe('real guests in a real engine', { timeout: 120_000 }, () => {
   });
 
   test('what guests print arrives whole, each stream in order', async () => {
-    for (let index = 0; index < 20; index++) await text(`/log?line-${index}`);
+    for (let index = 0; index < 20; index++) await engine.text(`/log?line-${index}`);
     const expected = Array.from({ length: 20 }, (_, index) => `line-${index}`);
     for (const [stream, prefix] of [
       ['stdout', 'out '],

@@ -5,10 +5,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { prepare } from '../src/engine/prepare.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
-import { fixtures, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import { fixtures, SuiteCleanup, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
   let folder: string;
@@ -28,36 +27,29 @@ describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
     });
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
-
-  async function text(path: string, init?: RequestInit): Promise<[number, string]> {
-    const response = await fetch(`${engine.base}${path}`, init);
-    return [response.status, await response.text()];
-  }
+  after(() => suite.run());
 
   test('greets, echoes a stream, and answers a second request', async () => {
-    assert.deepEqual(await text('/hello/you'), [200, 'Hello, you!\n']);
-    assert.deepEqual(await text('/echo', { method: 'POST', body: 'payload' }), [200, 'payload']);
-    assert.deepEqual(await text('/stream/3/1'), [200, 'line 0\nline 1\nline 2\n']);
-    assert.deepEqual(await text('/hello'), [200, 'Hello, world!\n']);
+    assert.deepEqual(await engine.text('/hello/you'), [200, 'Hello, you!\n']);
+    assert.deepEqual(await engine.text('/echo', { method: 'POST', body: 'payload' }), [200, 'payload']);
+    assert.deepEqual(await engine.text('/stream/3/1'), [200, 'line 0\nline 1\nline 2\n']);
+    assert.deepEqual(await engine.text('/hello'), [200, 'Hello, world!\n']);
   });
 
   test('variables come from the environment of the container', async () => {
-    assert.deepEqual(await text('/variable/greeting'), [200, 'welcome']);
-    const [status, body] = await text('/variable/missing');
+    assert.deepEqual(await engine.text('/variable/greeting'), [200, 'welcome']);
+    const [status, body] = await engine.text('/variable/missing');
     assert.equal(status, 500);
     assert.match(body, /undefined/);
   });
 
   test('key-value: set, list, get, delete, each answered as the guest says', async () => {
-    assert.deepEqual(await text('/kv/one', { method: 'PUT', body: 'first' }), [204, '']);
-    assert.deepEqual(await text('/kv/one', { method: 'PUT', body: 'second' }), [204, '']);
-    assert.deepEqual(await text('/kv'), [200, '["one"]']);
-    assert.deepEqual(await text('/kv/one'), [200, 'second']);
-    assert.deepEqual(await text('/kv/one', { method: 'DELETE' }), [204, '']);
-    assert.deepEqual(await text('/kv/one'), [404, 'no such key\n']);
+    assert.deepEqual(await engine.text('/kv/one', { method: 'PUT', body: 'first' }), [204, '']);
+    assert.deepEqual(await engine.text('/kv/one', { method: 'PUT', body: 'second' }), [204, '']);
+    assert.deepEqual(await engine.text('/kv'), [200, '["one"]']);
+    assert.deepEqual(await engine.text('/kv/one'), [200, 'second']);
+    assert.deepEqual(await engine.text('/kv/one', { method: 'DELETE' }), [204, '']);
+    assert.deepEqual(await engine.text('/kv/one'), [404, 'no such key\n']);
     const answer = await fetch(`${engine.base}/kv/two`, { method: 'PUT', body: 'x' });
     assert.deepEqual(
       [...answer.headers.keys()].filter((name) => name !== 'date'),
@@ -66,17 +58,17 @@ describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
   });
 
   test('key-value outlives the engine', async (t) => {
-    assert.equal((await text('/kv/kept', { method: 'PUT', body: 'still here' }))[0], 204);
+    assert.equal((await engine.text('/kv/kept', { method: 'PUT', body: 'still here' }))[0], 204);
     const second = await TestEngine.start(t, prepared, { stateDir: folder });
     assert.equal(await (await fetch(`${second.base}/kv/kept`)).text(), 'still here');
   });
 
   test('files, environment and log', async () => {
-    const [status, note] = await text('/file/static/note.txt');
+    const [status, note] = await engine.text('/file/static/note.txt');
     assert.equal(status, 200);
     assert.ok(note.length > 0);
-    assert.deepEqual(await text('/env'), [200, '[["COLOUR","blue"]]']);
-    await text('/log', { method: 'POST', body: 'from JavaScript' });
+    assert.deepEqual(await engine.text('/env'), [200, '[["COLOUR","blue"]]']);
+    await engine.text('/log', { method: 'POST', body: 'from JavaScript' });
     await engine.until('stdout', (all) => all.includes('from JavaScript\n'));
     await engine.until('stderr', (all) => all.includes('from JavaScript\n'));
   });
@@ -87,14 +79,14 @@ describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
     t.after(() => server.close());
     const { port } = server.address() as AddressInfo;
     const outbound = (url: string): Promise<[number, string]> =>
-      text(`/outbound?url=${encodeURIComponent(url)}`);
+      engine.text(`/outbound?url=${encodeURIComponent(url)}`);
     assert.deepEqual(await outbound(`http://127.0.0.1:${port}/`), [200, '{"status":200,"body":"outside"}']);
     assert.equal((await outbound('http://example.com/'))[0], 500);
   });
 
   test('forty requests at once each get their own answer', async () => {
     const names = Array.from({ length: 40 }, (_, index) => `guest-${index}`);
-    const answers = await Promise.all(names.map((name) => text(`/hello/${name}`)));
+    const answers = await Promise.all(names.map((name) => engine.text(`/hello/${name}`)));
     assert.deepEqual(
       answers,
       names.map((name) => [200, `Hello, ${name}!\n`]),

@@ -6,11 +6,16 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
-import { fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import {
+  fixtures,
+  prepareApp,
+  SuiteCleanup,
+  TestEngine,
+  temporaryFolder,
+} from '../src/engine/test-engine.ts';
 import { leaveAfterFirstByte, streamThrough } from './support/clients.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const manifest = `spin_manifest_version = 2
 [application]
@@ -45,26 +50,23 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
     engine = await TestEngine.start(suite, prepared);
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
-
-  async function text(path: string, init?: RequestInit): Promise<[number, string]> {
-    const response = await fetch(`${engine.base}${path}`, init);
-    return [response.status, await response.text()];
-  }
+  after(() => suite.run());
 
   test('0.3.0 and its release candidate of 2026-03-15 answer side by side', async () => {
-    const [status, body] = await text('/hello/you');
+    const [status, body] = await engine.text('/hello/you');
     assert.deepEqual([status, body], [200, 'Hello, you, from Rust on WASI 0.3\n']);
-    assert.deepEqual(await text('/rc/hello/you'), [200, body]);
+    assert.deepEqual(await engine.text('/rc/hello/you'), [200, body]);
     assert.equal(await streamThrough(engine.port, 256 * 1024, '/rc/copy'), 256 * 1024);
-    assert.deepEqual(await text('/rc/stream/2/1'), [200, 'chunk 0\nchunk 1\n']);
-    assert.deepEqual(await text('/rc/both'), [200, 'true\n']);
+    assert.deepEqual(await engine.text('/rc/stream/2/1'), [200, 'chunk 0\nchunk 1\n']);
+    assert.deepEqual(await engine.text('/rc/both'), [200, 'true\n']);
   });
 
   test('the guest sees the request as it was sent', async () => {
-    const [, body] = await text('/request?a=b', { method: 'PUT', body: 'payload', headers: { 'x-y': 'z' } });
+    const [, body] = await engine.text('/request?a=b', {
+      method: 'PUT',
+      body: 'payload',
+      headers: { 'x-y': 'z' },
+    });
     for (const line of [
       'method=PUT',
       'scheme=http',
@@ -78,24 +80,24 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
   });
 
   test('environment, files, clocks of both generations, and what is not granted', async () => {
-    assert.deepEqual(await text('/env'), [200, 'COLOUR=blue\n']);
-    assert.deepEqual(await text('/file/static/note.txt'), [200, 'a note\n']);
+    assert.deepEqual(await engine.text('/env'), [200, 'COLOUR=blue\n']);
+    assert.deepEqual(await engine.text('/file/static/note.txt'), [200, 'a note\n']);
     for (const path of ['/file/static/missing', '/file/static/..%2f..%2fetc%2fpasswd'])
-      assert.equal((await text(path))[0], 404, path);
-    assert.deepEqual(await text('/write/static/new.txt'), [403, 'ErrorCode::NotPermitted\n']);
-    assert.deepEqual(await text('/both'), [200, 'true\n']);
-    assert.deepEqual(await text('/random'), [200, '16\n']);
+      assert.equal((await engine.text(path))[0], 404, path);
+    assert.deepEqual(await engine.text('/write/static/new.txt'), [403, 'ErrorCode::NotPermitted\n']);
+    assert.deepEqual(await engine.text('/both'), [200, 'true\n']);
+    assert.deepEqual(await engine.text('/random'), [200, '16\n']);
   });
 
   test('an instance serves some requests one after another, and never two at once', async () => {
     const counts: number[] = [];
-    for (let index = 0; index < 40; index++) counts.push(Number((await text('/count'))[1]));
+    for (let index = 0; index < 40; index++) counts.push(Number((await engine.text('/count'))[1]));
     assert.ok(Math.max(...counts) <= 32 && Math.max(...counts) > 1, String(counts));
     // The instance that sleeps has served before, or is new; the one that counts is another.
-    const sleeping = text('/sleep/200');
-    assert.equal((await text('/count'))[0], 200);
+    const sleeping = engine.text('/sleep/200');
+    assert.equal((await engine.text('/count'))[0], 200);
     assert.deepEqual(await sleeping, [200, 'slept\n']);
-    assert.equal((await text('/count'))[0], 200);
+    assert.equal((await engine.text('/count'))[0], 200);
   });
 
   test('a body streams both ways at once, and trailers follow it', async () => {
@@ -127,9 +129,9 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
       const response = await fetch(`${engine.base}${path}`, { method: 'POST', body: sent });
       assert.ok(sent.equals(Buffer.from(await response.arrayBuffer())), path);
     }
-    const [status, body] = await text(`/large/${total}`);
+    const [status, body] = await engine.text(`/large/${total}`);
     assert.deepEqual([status, body.length], [200, total]);
-    assert.deepEqual(await text('/ignore', { method: 'POST', body: 'x'.repeat(100_000) }), [
+    assert.deepEqual(await engine.text('/ignore', { method: 'POST', body: 'x'.repeat(100_000) }), [
       200,
       'ignored\n',
     ]);
@@ -137,7 +139,7 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
 
   test('fifty guests that sleep do so together', async () => {
     const started = performance.now();
-    const inFlight = Array.from({ length: 50 }, () => text('/sleep/300'));
+    const inFlight = Array.from({ length: 50 }, () => engine.text('/sleep/300'));
     for (const answer of await Promise.all(inFlight)) assert.deepEqual(answer, [200, 'slept\n']);
     // One after another they would need 15 s.
     assert.ok(performance.now() - started < 10_000);
@@ -151,7 +153,8 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     t.after(() => server.close());
     const { port } = server.address() as AddressInfo;
-    const outbound = (body: string): Promise<[number, string]> => text('/outbound', { method: 'POST', body });
+    const outbound = (body: string): Promise<[number, string]> =>
+      engine.text('/outbound', { method: 'POST', body });
     assert.deepEqual(await outbound(`GET http 127.0.0.1:${port} /x`), [200, '200 sent=true GET /x ']);
     assert.deepEqual(await outbound(`POST http 127.0.0.1:${port} /y some text`), [
       200,
@@ -172,21 +175,21 @@ describe('guests of WASI 0.3 in a real engine', { timeout: 120_000 }, () => {
       assert.equal(log.split(`(GET ${path})\n`).length, 2);
       assert.ok(!log.includes('secret'));
     }
-    assert.equal((await text('/hello'))[0], 200);
+    assert.equal((await engine.text('/hello'))[0], 200);
   });
 
   test('a guest that traps in the middle, or writes less than it announced, cuts its response', async () => {
     for (const path of ['/cut', '/short']) {
-      await assert.rejects(text(path), TypeError, path);
+      await assert.rejects(engine.text(path), TypeError, path);
       await engine.until('stderr', (log) => log.includes(`(GET ${path})\n`));
     }
     assert.match(await engine.stderr(), /did not complete its response: unreachable \(GET \/cut\)/);
   });
 
   test('a guest may go on when its response is sent, and what it prints arrives', async () => {
-    assert.deepEqual(await text('/after'), [200, 'first\n']);
+    assert.deepEqual(await engine.text('/after'), [200, 'first\n']);
     await engine.until('stdout', (log) => log.includes('after the response\n'));
-    assert.deepEqual(await text('/log'), [200, 'logged\n']);
+    assert.deepEqual(await engine.text('/log'), [200, 'logged\n']);
     const log = await engine.until('stdout', (all) => all.includes('from 0.2\n'));
     assert.ok(log.includes('from 0.3\n'));
   });

@@ -3,10 +3,16 @@ import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { EngineProcess } from '../src/engine/engine-process.ts';
-import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import {
+  claimOf,
+  fixtures,
+  prepareApp,
+  SuiteCleanup,
+  TestEngine,
+  temporaryFolder,
+} from '../src/engine/test-engine.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 function manifestOf(extra = ''): string {
   return `spin_manifest_version = 2
@@ -45,9 +51,7 @@ describe('apps that an engine refuses', { timeout: 120_000 }, () => {
     folder = await temporaryFolder(suite);
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
+  after(() => suite.run());
 
   async function claimError(wasm: string | Uint8Array, extra?: string): Promise<Error & { code?: string }> {
     const prepared = await prepareApp(folder, manifestOf(extra), { 'c.wasm': wasm });

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { prepareApp, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
+import { prepareApp, SuiteCleanup, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
 import { component, coreModule, initPrinter, initTrap } from '../src/engine/test-guests.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const manifest = `spin_manifest_version = 2
 [application]
@@ -31,9 +30,7 @@ component = "trap"
 source = "trap.wasm"
 `;
 
-after(async () => {
-  for (const step of undo) await step();
-});
+after(() => suite.run());
 
 describe('guests that do something before their first call', { timeout: 60_000 }, () => {
   let engine: TestEngine;

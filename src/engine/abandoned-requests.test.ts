@@ -14,7 +14,7 @@ import { compileCoreModules, openEntries } from './core-modules.ts';
 import { OutputSink } from './output-sink.ts';
 import { RequestBoard } from './request-board.ts';
 import { RequestDesk, type RequestScope } from './request-desk.ts';
-import { claimOf, fixtures, prepareApp, temporaryFolder } from './test-engine.ts';
+import { claimOf, fixtures, prepareApp, SuiteCleanup, temporaryFolder } from './test-engine.ts';
 
 /** Requests in each kind of wait. */
 const each = 50;
@@ -22,8 +22,7 @@ const each = 50;
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const scopes: RequestScope[] = [];
 let made = 0;
@@ -94,9 +93,7 @@ allowed_outbound_hosts = ["http://127.0.0.1:${silentPort}"]
   suite.after(() => runner?.close());
 });
 
-after(async () => {
-  for (const step of undo) await step();
-});
+after(() => suite.run());
 
 /** Begins requests whose guests wait each in its own way, and gives them once all of them do. */
 async function beginWaiting(): Promise<readonly { destroy(): unknown }[]> {

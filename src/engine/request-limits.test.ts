@@ -6,10 +6,9 @@ import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { EngineProcess } from './engine-process.ts';
 import type { PreparedApp } from './prepared-app.ts';
-import { claimOf, fixtures, prepareApp, TestEngine, temporaryFolder } from './test-engine.ts';
+import { claimOf, fixtures, prepareApp, SuiteCleanup, TestEngine, temporaryFolder } from './test-engine.ts';
 
-const undo: (() => unknown)[] = [];
-const suite = { after: (step: () => unknown): void => void undo.unshift(step) };
+const suite = new SuiteCleanup();
 
 const manifest = `spin_manifest_version = 2
 [application]
@@ -30,9 +29,7 @@ describe('the limits of requests, in an engine', { timeout: 120_000 }, () => {
     });
   });
 
-  after(async () => {
-    for (const step of undo) await step();
-  });
+  after(() => suite.run());
 
   test('a guest that waits beyond its time: 504 before its answer, a cut after its head, a line for each', async (t) => {
     const engine = await TestEngine.start(t, prepared, { environment: [['SPIN_REQUEST_TIMEOUT', '300ms']] });

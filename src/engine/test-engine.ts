@@ -12,6 +12,19 @@ export const fixtures = fileURLToPath(new URL('../../fixtures', import.meta.url)
 /** What is undone when a test or a suite ends; `TestContext` has the shape. */
 export type Cleanup = { after(undo: () => unknown): void };
 
+/** What a file of tests undoes at its end, the last thing first. */
+export class SuiteCleanup implements Cleanup {
+  readonly #undo: (() => unknown)[] = [];
+
+  after(undo: () => unknown): void {
+    this.#undo.unshift(undo);
+  }
+
+  async run(): Promise<void> {
+    for (const undo of this.#undo) await undo();
+  }
+}
+
 /** A directory that lives as long as the test. */
 export async function temporaryFolder(t: Cleanup): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'engine-'));
@@ -71,6 +84,12 @@ export class TestEngine {
     await engine.claim(claimOf(prepared, folder, changes));
     const { addresses } = await engine.start();
     return new TestEngine(engine, addresses[0] ?? '', folder);
+  }
+
+  /** Status and text of an answer. */
+  async text(path: string, init?: RequestInit): Promise<[status: number, text: string]> {
+    const response = await fetch(`${this.base}${path}`, init);
+    return [response.status, await response.text()];
   }
 
   /** Names of the threads of its process. */

@@ -90,17 +90,22 @@ export class HeldResources {
 
   /** What the container used; at most half a second old. */
   stats(): Promise<CgroupStats> {
-    const now = performance.now();
-    if (this.#reading === undefined || now - this.#reading.at > statsMaxAgeMs) {
-      this.#reading = { at: now, stats: this.cgroup.stats() };
-    }
-    return this.#reading.stats;
+    const reading = this.#reading;
+    if (reading === undefined || performance.now() - reading.at > statsMaxAgeMs) return this.#read();
+    return reading.stats;
+  }
+
+  #read(): Promise<CgroupStats> {
+    const stats = this.cgroup.stats();
+    this.#reading = { at: performance.now(), stats };
+    return stats;
   }
 
   /** Whether the kernel has killed a process of the container for want of memory. */
   async outOfMemory(): Promise<boolean> {
     if (this.#cgroup === undefined) return false;
-    return (await this.#cgroup.stats()).memory.oomKills > 0;
+    // Read anew, and kept: containerd 2.3 asks for the statistics after the end to learn the same.
+    return (await this.#read()).memory.oomKills > 0;
   }
 
   async update(resources: SpecResources): Promise<void> {

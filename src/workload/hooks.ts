@@ -26,6 +26,7 @@ const ociVersion = '1.0.2';
  * `failed-precondition` at the first that fails or takes longer than it may, with what it said.
  */
 export async function runHooks(hooks: readonly SpecHook[], kind: string, state: HookState): Promise<void> {
+  if (hooks.length === 0) return;
   const { id, status, pid, bundle, annotations } = state;
   const input = JSON.stringify({
     ociVersion,
