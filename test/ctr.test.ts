@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -131,6 +131,24 @@ describe('Spin apps through ctr', { timeout: suiteTimeoutMs }, () => {
     assert.match(processes, new RegExp(`^${task?.pid}\\b`, 'm'));
     await end('web');
     assert.deepEqual(await tasks(), []);
+  });
+
+  test('a container of a root file system alone, as Docker makes it of its own store', async () => {
+    const rootfs = await mkdtemp(join(node.containerd.folder, 'rootfs-'));
+    for (const file of ['spin.toml', 'hello.wasm'])
+      await copyFile(join(appFolder('hello'), file), join(rootfs, file));
+    const port = await freePort();
+    const listen = ['--net-host', '--env', `SPIN_HTTP_LISTEN_ADDR=127.0.0.1:${port}`];
+    const options = ['--detach', '--null-io', '--rootfs', ...listen];
+    await ctr.run({ image: rootfs, id: 'rooted', runtime, options, args: ['/spin.toml'] });
+    assert.equal((await httpGet(`http://127.0.0.1:${port}`)).text, 'Hello from Spin!\n');
+    await end('rooted');
+
+    await rm(join(rootfs, 'spin.toml'));
+    await assert.rejects(
+      ctr.run({ image: rootfs, id: 'bare', runtime, options, args: ['/spin.toml'] }),
+      /is not a Spin app: containerd has no image of it.*nor can it run as a Linux container/,
+    );
   });
 
   test('a run in the foreground waits from before the start, and has the exit code', async () => {

@@ -33,15 +33,16 @@ async function getContainer(connection: GrpcConnection, id: string): Promise<Con
   return { ...container, labels: new Map(Object.entries(container.labels)) };
 }
 
-/** The image a container was made of, with the digest its name stands for now. */
-export async function imageOfContainer(connection: GrpcConnection, id: string): Promise<ContainerImage> {
+/**
+ * The image a container was made of, with the digest its name stands for now; undefined for one that was made of a root
+ * file system alone.
+ */
+export async function imageOfContainer(
+  connection: GrpcConnection,
+  id: string,
+): Promise<ContainerImage | undefined> {
   const { image } = await getContainer(connection, id);
-  if (image === '') {
-    throw new ShimError(
-      'invalid-image',
-      `container "${id}" has no image in containerd: with docker, turn on its containerd image store`,
-    );
-  }
+  if (image === '') return undefined;
   const { digest } = await getImageTarget(connection, image);
   return { name: image, digest };
 }

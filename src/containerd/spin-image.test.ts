@@ -50,6 +50,11 @@ test('a manifest is read once', async () => {
   assert.equal(blobs.reads, 1);
 });
 
+test('a container without an image is none of ours', async () => {
+  const images = new SpinImages(new OneImage([mediaTypes.spinApp]), async () => undefined);
+  assert.equal(await images.isSpin('c'), false);
+});
+
 test('an image that cannot be read is none of ours, a containerd that does not answer is an error', async () => {
   const failing = (code: 'not-found' | 'invalid-image' | 'unavailable') =>
     new SpinImages(new OneImage([]), () => Promise.reject(new ShimError(code, 'no'))).isSpin('c');

@@ -34,7 +34,9 @@ export class SpinImages {
    */
   async isSpin(containerId: string): Promise<boolean> {
     try {
-      const { name, digest } = await this.#imageOf(containerId);
+      const image = await this.#imageOf(containerId);
+      if (image === undefined) return false;
+      const { name, digest } = image;
       const known = this.#known.get(digest);
       if (known !== undefined) return known;
       const { manifest } = await resolveImage(this.#blobs, name);

@@ -17,7 +17,9 @@ export type PrepareSource =
       readonly namespace: string;
       readonly image: string;
       readonly rootfs: string;
-    };
+    }
+  /** The root filesystem of a container that containerd knows no image of. */
+  | { readonly kind: 'rootfs'; readonly rootfs: string };
 
 export type PrepareJob = {
   readonly source: PrepareSource;

@@ -10,7 +10,7 @@ import { ContainerdBlobs } from '../containerd/content-store.ts';
 import type { PrepareJob } from '../engine/prepare.ts';
 import { ShimError } from '../error.ts';
 
-/** A job's source → the app on this node. The four ways an app arrives meet here. */
+/** A job's source → the app on this node. The ways an app arrives meet here. */
 export async function openContent(job: PrepareJob): Promise<App> {
   const { source } = job;
   switch (source.kind) {
@@ -36,10 +36,14 @@ export async function openContent(job: PrepareJob): Promise<App> {
       try {
         const image = await loadImage(blobs, source.image, loadOptions(job));
         if (image.kind !== 'none') return image.app;
-        return await fromRootfs(source.rootfs, source.image, image.reason, job);
+        return await fromRootfs(source.rootfs, `the image "${source.image}"`, image.reason, job);
       } finally {
         blobs.close();
       }
+    }
+    case 'rootfs': {
+      const reason = 'containerd has no image of it (with docker: turn on its containerd image store)';
+      return fromRootfs(source.rootfs, 'the container', reason, job);
     }
     default:
       return source satisfies never;
@@ -60,7 +64,7 @@ async function fromFolder(manifest: string, mode: 'copy' | 'direct', job: Prepar
 }
 
 /** A docker-built image: the app is `/spin.toml` in its root filesystem, whatever the entrypoint says. */
-async function fromRootfs(rootfs: string, image: string, reason: string, job: PrepareJob): Promise<App> {
+async function fromRootfs(rootfs: string, what: string, reason: string, job: PrepareJob): Promise<App> {
   const manifest = join(rootfs, 'spin.toml');
   const present = await stat(rootfs)
     .then(
@@ -73,7 +77,7 @@ async function fromRootfs(rootfs: string, image: string, reason: string, job: Pr
       throw error;
     });
   if (present !== undefined) return present;
-  throw notAnApp(`the image "${image}"`, `${reason}, and its root filesystem has no "/spin.toml"`);
+  throw notAnApp(what, `${reason}, and its root filesystem has no "/spin.toml"`);
 }
 
 function notAnApp(what: string, reason: string): ShimError {

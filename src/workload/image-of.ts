@@ -6,5 +6,8 @@ export type ContainerImage = {
   readonly digest: string;
 };
 
-/** Finds the image of a container by the container's id. Rejects with a ShimError. */
-export type ImageOf = (id: string) => Promise<ContainerImage>;
+/**
+ * Finds the image of a container by the container's id; undefined if containerd knows of none, as where Docker keeps
+ * images in a store of its own. Rejects with a ShimError.
+ */
+export type ImageOf = (id: string) => Promise<ContainerImage | undefined>;

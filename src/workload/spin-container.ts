@@ -8,7 +8,7 @@ import type {
   NetworkTarget,
   RunningExec,
 } from '../engine/engine-process.ts';
-import { prepare } from '../engine/prepare.ts';
+import { type PrepareSource, prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -298,13 +298,11 @@ export class SpinContainer implements Workload {
     const image = await imageOf(id);
     const retain = retainedComponents(bundle);
     const workDir = join(filesDir, 'app');
-    const source = {
-      kind: 'containerd',
-      address,
-      namespace,
-      image: image.name,
-      rootfs: bundle.rootfs,
-    } as const;
+    const { rootfs } = bundle;
+    const source: PrepareSource =
+      image === undefined
+        ? { kind: 'rootfs', rootfs }
+        : { kind: 'containerd', address, namespace, image: image.name, rootfs };
     const run = async (): Promise<PreparedApp> => {
       await mkdir(workDir, { recursive: true, mode: 0o700 });
       const job = {
@@ -319,7 +317,9 @@ export class SpinContainer implements Workload {
         warn: (line) => log.warn({ instance: id }, line),
       });
     };
-    return memo.get({ digest: image.digest, rootfs: bundle.rootfs }, retain, run, anew !== undefined);
+    // Without a digest there is nothing to remember it by.
+    if (image === undefined) return run();
+    return memo.get({ digest: image.digest, rootfs }, retain, run, anew !== undefined);
   }
 }
 
