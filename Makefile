@@ -73,11 +73,12 @@ bench: setup build samples ## the benchmarks, eight minutes; root
 	@build/setup.sh bench
 	@$(NODE) bench/run.ts $(PART:%=--part %) $(if $(RESULTS),--output '$(RESULTS)') $(BENCH_FLAGS)
 
-conformance: setup build samples ## our CRI tests, crictl, nerdctl, cri-tools' suite, containerd from 1.6 to 2.4 (built with Go where it is present)
+conformance: setup build samples ## our CRI tests, crictl, nerdctl, Docker, cri-tools' suite, containerd from 1.6 to 2.4 (built with Go where it is present)
 	@build/setup.sh conformance
 	@$(NODE) build/test.ts 'test/cri*.test.ts'
 	@$(NODE) test/lines/build.ts
 	@$(NODE) test/lines/clients.ts
+	@$(NODE) test/lines/docker.ts
 	@$(NODE) test/lines/run.ts
 	@$(NODE) test/lines/critest.ts --workload apps
 	@$(NODE) test/lines/critest.ts --workload linux

@@ -24,6 +24,8 @@ export type ImageForm = {
   readonly push: (registry: PrivateRegistry) => Promise<string>;
   /** Set where the image names no entrypoint and the pod has to. */
   readonly command?: readonly string[];
+  /** The platform the image names, where that is not the node's. */
+  readonly platform?: string;
   /** Whether containerd `major.minor` is known to take it. */
   readonly taken: (release: { readonly major: number; readonly minor: number }) => boolean;
 };
@@ -50,11 +52,13 @@ export const imageForms: readonly ImageForm[] = [
   {
     name: 'FROM scratch, wasip1/wasm',
     push: async (registry) => pushImage(registry, await wasmImage(), 'tar-wasm', '1'),
+    platform: 'wasip1/wasm',
     taken: always,
   },
   {
     name: 'index with wasip1/wasm alone',
     push: async (registry) => pushImage(registry, indexOf([await wasmImage()]), 'index-wasm', '1'),
+    platform: 'wasip1/wasm',
     taken: () => false,
   },
   {

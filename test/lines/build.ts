@@ -1,10 +1,10 @@
 /**
- * Builds the clients of `client-tools.ts` and containerd of every line in `containerd-lines.ts`, or of those named on the
- * command line (`build.ts 1.7 2.3`), from the Go module proxy into a cache outside the checkout. What is built is left
+ * Builds the clients of `client-tools.ts` and containerd of every line in `containerd-lines.ts`, or what is named on the
+ * command line (`build.ts 1.7 2.3 kubelet`), from the Go module proxy into a cache outside the checkout. What is built is left
  * alone. Needs Go; without it nothing is built and that is said. Ends with 1 when something cannot be built.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ClientTool, clientTools, findTool, toolPath } from './client-tools.ts';
@@ -37,9 +37,21 @@ function buildTool(tool: ClientTool): void {
   const output = join(draft, tool.name);
   mkdirSync(draft, { recursive: true });
   try {
-    const common = ['-p', String(parallelism), '-trimpath', '-ldflags', '-s -w', '-o', output];
+    const linker = ['-s -w', ...(tool.linker === undefined ? [] : [tool.linker])].join(' ');
+    const common = ['-p', String(parallelism), '-trimpath', '-tags', tool.tags ?? '', '-ldflags', linker];
     const command = tool.kind === 'program' ? ['build', ...common] : ['test', '-c', ...common];
-    runGo([...command, tool.source], downloadModule(tool));
+    const sources = downloadModule(tool);
+    if (tool.around === undefined) runGo([...command, '-o', output, tool.source], sources);
+    else {
+      const folder = join(draft, 'around');
+      mkdirSync(folder);
+      writeFileSync(
+        join(folder, 'go.mod'),
+        moduleAround(tool, readFileSync(join(sources, tool.around.requirements), 'utf8')),
+      );
+      runGo([...command, '-o', output, `${tool.module}${tool.source.slice(1)}`], folder, 'mod');
+      rmSync(folder, { recursive: true });
+    }
     rmSync(target, { recursive: true, force: true });
     renameSync(draft, target);
   } finally {
@@ -47,10 +59,26 @@ function buildTool(tool: ClientTool): void {
   }
 }
 
-function runGo(args: readonly string[], folder: string): void {
+/**
+ * The `go.mod` of a module that requires nothing but the tool, with the tool's own requirements. Replacements by folders
+ * become ones by published modules: the proxy has a repository's folders as modules of their own.
+ */
+function moduleAround({ module, version, around }: ClientTool, requirements: string): string {
+  const own = requirements.replace(/^module .*$/m, '').replaceAll(/^replace \([\s\S]*?^\)/gm, '');
+  const folders = requirements.matchAll(/^\s*(\S+) => \.\/\S+$/gm).map(([, name = '']) => name);
+  const replaced = around?.replaced === undefined ? [] : [...folders];
+  return [
+    `module spinshim.test/around\n${own}`,
+    `require ${module} ${version}`,
+    ...replaced.map((name) => `replace ${name} => ${name} ${around?.replaced ?? ''}`),
+    '',
+  ].join('\n');
+}
+
+function runGo(args: readonly string[], folder: string, modules: 'readonly' | 'mod' = 'readonly'): void {
   execFileSync('go', args, {
     cwd: folder,
-    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly' },
+    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: `-mod=${modules} -buildvcs=false` },
     stdio: 'inherit',
   });
 }
@@ -73,15 +101,16 @@ function build(line: ContainerdLine): void {
 }
 
 const wanted = process.argv.slice(2);
-const unknown = wanted.filter((name) => !containerdLines.some(({ line }) => line === name));
-if (unknown.length > 0) {
-  const known = containerdLines.map(({ line }) => line).join(', ');
-  throw new Error(`no containerd line "${unknown.join('", "')}": the lines are ${known}`);
-}
+const known = [...containerdLines.map(({ line }) => line), ...clientTools.map(({ name }) => name)];
+const unknown = wanted.filter((name) => !known.includes(name));
+if (unknown.length > 0)
+  throw new Error(`nothing here is named "${unknown.join('", "')}": there are ${known.join(', ')}`);
 const missing = containerdLines.filter(
   (line) => (wanted.length === 0 || wanted.includes(line.line)) && !isBuilt(line),
 );
-const missingTools = clientTools.filter((tool) => wanted.length === 0 && findTool(tool.name) === undefined);
+const isWanted = ({ name, onlyNamed = false }: ClientTool): boolean =>
+  wanted.includes(name) || (wanted.length === 0 && !onlyNamed);
+const missingTools = clientTools.filter((tool) => isWanted(tool) && findTool(tool.name) === undefined);
 const go = missing.length + missingTools.length === 0 ? 'not needed' : goVersion();
 setPriority(niceness);
 if (go === undefined) {

@@ -10,7 +10,23 @@ export type ClientTool = {
   /** Package in the module, and whether it is a program or a suite of tests that is compiled. */
   readonly source: string;
   readonly kind: 'program' | 'tests';
+  /** Set where the module cannot be built as the proxy has it: a module around it is made then. */
+  readonly around?: {
+    /** File of the module that lists what it requires, in go.mod's form. */
+    readonly requirements: string;
+    /** Version at which the proxy has the modules that the repository replaces by folders of its own. */
+    readonly replaced?: string;
+  };
+  /** Linker flags besides `-s -w`. */
+  readonly linker?: string;
+  /** Build tags. */
+  readonly tags?: string;
+  /** Not built unless it is named: it takes a quarter of an hour. */
+  readonly onlyNamed?: boolean;
 };
+
+/** What Docker 29 is built of; its module has tags like this one and no releases. */
+const moby = { module: 'github.com/moby/moby/v2', version: 'v2.0.0-beta.24' } as const;
 
 /** The tools at the releases they are used with; Go's checksum database vouches for them. */
 export const clientTools: readonly ClientTool[] = [
@@ -34,6 +50,51 @@ export const clientTools: readonly ClientTool[] = [
     version: 'v1.34.0',
     source: './cmd/critest',
     kind: 'tests',
+  },
+  {
+    name: 'docker',
+    module: 'github.com/docker/cli',
+    version: 'v28.5.2+incompatible',
+    source: './cmd/docker',
+    kind: 'program',
+    around: { requirements: 'vendor.mod' },
+    linker: '-X github.com/docker/cli/cli/version.Version=28.5.2',
+  },
+  {
+    name: 'dockerd',
+    module: 'github.com/docker/docker',
+    version: 'v28.5.2+incompatible',
+    source: './cmd/dockerd',
+    kind: 'program',
+    around: { requirements: 'vendor.mod' },
+    linker: '-X github.com/docker/docker/dockerversion.Version=28.5.2',
+    tags: 'exclude_graphdriver_btrfs',
+  },
+  {
+    name: 'dockerd-29',
+    module: moby.module,
+    version: moby.version,
+    source: './cmd/dockerd',
+    kind: 'program',
+    linker: '-X github.com/moby/moby/v2/dockerversion.Version=29.0.0+v2.0.0-beta.24',
+    tags: 'exclude_graphdriver_btrfs',
+  },
+  {
+    name: 'docker-proxy',
+    module: moby.module,
+    version: moby.version,
+    source: './cmd/docker-proxy',
+    kind: 'program',
+  },
+  {
+    name: 'kubelet',
+    module: 'k8s.io/kubernetes',
+    version: 'v1.34.4',
+    source: './cmd/kubelet',
+    kind: 'program',
+    around: { requirements: 'go.mod', replaced: 'v0.34.4' },
+    linker: '-X k8s.io/component-base/version.gitVersion=v1.34.4',
+    onlyNamed: true,
   },
 ];
 
