@@ -39,6 +39,8 @@ export const startPhases = [
 type StartPhase = (typeof startPhases)[number];
 export const phaseQuantity = (phase: StartPhase): string => `phase "${phase}"`;
 export const fromWarm = 'from a warm engine to the first 200';
+/** As `fromWarm`, on a node that has not yet learned the component's code. */
+const fromWarmUnlearned = 'from a warm engine to the first 200, no code kept';
 export const fromNothing = 'from no process to the first 200, app in the cache';
 
 /** One start, milliseconds. */
@@ -57,7 +59,7 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
   const compileCache = process.env.NODE_COMPILE_CACHE;
   process.env.NODE_COMPILE_CACHE = join(folder, 'compile-cache');
   try {
-    const { EngineProcess, prepare } = await loadEngineFront(folder);
+    const { EngineProcess, learnCode, prepare } = await loadEngineFront(folder);
     const job = (app: SampleApp, store: string): PrepareJob => ({
       source: { kind: 'folder', manifest: join(appFolder(app), 'spin.toml'), mode: 'copy' },
       storeDir: join(folder, store),
@@ -65,7 +67,18 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
     });
     const rounds = new Rounds();
     const prepared = new Map<SampleApp, PreparedApp>();
-    for (const app of apps) prepared.set(app, await prepare(job(app, 'store')));
+    const unlearned = new Map<SampleApp, PreparedApp>();
+    for (const app of apps) {
+      const learned = await prepare(job(app, 'store'));
+      prepared.set(app, learned);
+      unlearned.set(app, await prepare(job(app, 'store-without-code')));
+      for (const { id } of learned.components) {
+        const start = performance.now();
+        const bytes = await learnCode(learned, id, { launcher, warn: (line) => console.error(line) });
+        rounds.add('learning its code, in the background', app, 'ms', performance.now() - start);
+        rounds.add('code kept', app, 'bytes', bytes);
+      }
+    }
     await bench.rounds(preparationRounds, async (round) => {
       for (const app of apps) {
         const start = performance.now();
@@ -118,6 +131,9 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
         rounds.add(fromWarm, app, 'ms', warm.fromWarm);
         for (const phase of startPhases)
           if (phase !== 'boot') rounds.add(phaseQuantity(phase), app, 'ms', warm.phases[phase] ?? 0);
+        const without = unlearned.get(app);
+        if (without !== undefined)
+          rounds.add(fromWarmUnlearned, app, 'ms', (await once(app, without, true)).fromWarm);
         const cold = await once(app, preparedApp, false);
         rounds.add(fromNothing, coldSubject(app), 'ms', cold.total);
         for (const phase of startPhases)

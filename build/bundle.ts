@@ -115,7 +115,8 @@ async function copyAssets(): Promise<void> {
   }
   await copyFile(join(root, 'fixtures', 'hello', 'hello.wasm'), join(draft, 'rehearsal.wasm'));
   // Built by `shim-binary/Makefile`.
-  await copyFile(join(root, 'dist', 'lib', 'thread-calls.so'), join(draft, 'thread-calls.so'));
+  for (const library of ['thread-calls.so', 'compiled-code.node'])
+    await copyFile(join(root, 'dist', 'lib', library), join(draft, library));
   await cp(join(root, 'proto'), join(draft, 'proto'), {
     recursive: true,
     filter: (path) => basename(path) === 'proto' || path.endsWith('.proto'),

@@ -42,7 +42,15 @@ const arrows: ReadonlyMap<string, Arrows> = new Map([
 ]);
 
 /** Files of `engine` that `workload` may import: the front, which runs no guest and parses no image. */
-const engineFront = ['engine-process', 'messages', 'prepare', 'prepared-app', 'sealed-file', 'installation'];
+const engineFront = [
+  'code-learner',
+  'engine-process',
+  'messages',
+  'prepare',
+  'prepared-app',
+  'sealed-file',
+  'installation',
+];
 
 /** Files that any room but `ttrpc` may import, besides the room `telemetry`. */
 const leafFiles = ['src/error.ts', 'src/linux.ts', 'src/linux-rights.ts', 'src/linux-memory.ts'];

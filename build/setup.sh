@@ -32,6 +32,7 @@ need() { # command-or-file package…
   missing="$missing $*"
 }
 need "${CC:-cc}" gcc libc6-dev
+need "${CXX:-c++}" g++
 if [ "${1:-all}" != build ]; then
   need containerd containerd
   need runc runc

@@ -17,6 +17,8 @@ export type NodeConfig = {
   readonly stateDir: string;
   /** `max_cache_bytes`, `SPINSHIM_MAX_CACHE_BYTES`: what prepared components may take in it; undefined = 2 GiB. */
   readonly maxCacheBytes?: number;
+  /** `learn_code`, `SPINSHIM_LEARN_CODE` (true or false): whether compiled code of components is kept; default true. */
+  readonly learnCode: boolean;
 };
 
 /** Where the node's file lies when `SPINSHIM_CONFIG` names no other. */
@@ -36,7 +38,14 @@ export function parseNodeConfig(
   environment: Environment,
 ): NodeConfig {
   const table = parseToml(text ?? '', { where, code: 'invalid-argument' });
-  table.rejectUnknown(['log_level', 'warm_engines', 'host_idle_seconds', 'state_dir', 'max_cache_bytes']);
+  table.rejectUnknown([
+    'log_level',
+    'warm_engines',
+    'host_idle_seconds',
+    'state_dir',
+    'max_cache_bytes',
+    'learn_code',
+  ]);
   const level = setting(environment, 'SPINSHIM_LOG_LEVEL') ?? table.optionalString('log_level');
   const logLevel = parseLogLevel(level);
   if (level !== undefined && logLevel === undefined) {
@@ -49,6 +58,7 @@ export function parseNodeConfig(
     numberIn(environment, 'SPINSHIM_MAX_CACHE_BYTES', Number.MAX_SAFE_INTEGER) ??
     table.optionalInteger('max_cache_bytes', 0, Number.MAX_SAFE_INTEGER);
   return {
+    learnCode: booleanIn(environment, 'SPINSHIM_LEARN_CODE') ?? table.optionalBoolean('learn_code') ?? true,
     ...(logLevel === undefined ? {} : { logLevel }),
     ...(maxCacheBytes === undefined ? {} : { maxCacheBytes }),
     warmEngines:
@@ -84,6 +94,13 @@ function readIfPresent(path: string): string | undefined {
 function setting(environment: Environment, name: string): string | undefined {
   const value = environment[name];
   return value === '' ? undefined : value;
+}
+
+function booleanIn(environment: Environment, name: string): boolean | undefined {
+  const value = setting(environment, name);
+  if (value === undefined) return undefined;
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw new ShimError('invalid-argument', `${name} is "${value}": give true or false`);
 }
 
 function numberIn(environment: Environment, name: string, most: number): number | undefined {

@@ -44,6 +44,7 @@ before(async () => {
     storeDir: join(folder, 'store'),
     pool,
     memo: new AppMemo(join(folder, 'store'), 'test'),
+    learning: undefined,
     imageOf: () => Promise.reject(new ShimError('not-found', 'no such image')),
     isSpinImage: async () => false,
     log: hub.logger,

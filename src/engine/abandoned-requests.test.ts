@@ -10,7 +10,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { listenTcp } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
-import { compileCoreModules, openEntries } from './core-modules.ts';
+import { CoreModules } from './core-modules.ts';
 import { OutputSink } from './output-sink.ts';
 import { RequestBoard } from './request-board.ts';
 import { RequestDesk, type RequestScope } from './request-desk.ts';
@@ -78,7 +78,7 @@ allowed_outbound_hosts = ["http://127.0.0.1:${silentPort}"]
 `,
     { 'rust-http.wasm': join(fixtures, 'rust-http', 'rust-http.wasm') },
   );
-  const compiled = await compileCoreModules(prepared, openEntries(prepared));
+  const compiled = await CoreModules.open(prepared).complete();
   const environment = [['SPIN_REQUEST_TIMEOUT', '20s']] as const;
   const loaded = await AppRunner.load(claimOf(prepared, folder, { environment }), compiled, {
     stdout: new OutputSink(undefined),

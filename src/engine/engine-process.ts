@@ -5,7 +5,7 @@ import { ShimError } from '../error.ts';
 import { sendDescriptors, socketPair } from '../linux.ts';
 import type { ExecStart, RunningExec } from './exec-messages.ts';
 import { findInstallation } from './installation.ts';
-import type { ClaimReport, EngineClaim, EngineReply, EngineRequest } from './messages.ts';
+import type { ClaimReport, EngineClaim, EngineReply, EngineRequest, LearnedCode } from './messages.ts';
 
 export type { ExecStream, RunningExec, TerminalSize } from './exec-messages.ts';
 export type {
@@ -62,6 +62,9 @@ const engineFlags = [
   '--disable-sigusr1',
 ];
 
+/** V8 copies a module twice before it has it: in huge pages 9 MB take 5 ms instead of 14 (and a process 0 to 2 MB more). */
+const hugePages = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
+
 /**
  * One engine, seen from its parent. It is spawned idle, claimed once for a container, then started; it ends by itself,
  * by a signal or when its parent goes away. SIGTERM and SIGINT make it finish its requests and exit with 0.
@@ -95,7 +98,7 @@ export class EngineProcess {
     const child = spawn(program, args, {
       cwd: '/',
       detached: true,
-      env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
+      env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...hugePages },
       serialization: 'advanced',
       stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc', theirs],
     });
@@ -139,6 +142,12 @@ export class EngineProcess {
     this.#send({ type: 'start' });
     const reply = await this.#reply('started', 'begin to serve', claimTimeoutMs);
     return { addresses: reply.addresses };
+  }
+
+  /** Asks the app, which listens, for some paths, and gives the code that V8 made of it. */
+  async learn(paths: readonly string[]): Promise<readonly LearnedCode[]> {
+    this.#send({ type: 'learn', paths });
+    return (await this.#reply('learned', 'learn its code', claimTimeoutMs)).code;
   }
 
   /** Sends a signal; an engine that is gone already is no error. */

@@ -8,8 +8,10 @@ import { enterNetworkNamespace, listenTcp, newNetworkNamespace, refuseNewConnect
 import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { type AppLimits, readAppLimits } from './app-limits.ts';
+import { beginLearning, exercise, learnedCode } from './code-learning.ts';
+import { CompiledCode } from './compiled-code.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
-import { compileCoreModules, openEntries } from './core-modules.ts';
+import { type CompiledComponent, CoreModules } from './core-modules.ts';
 import { post, reply, startGuestWorker } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
 import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';
@@ -37,6 +39,7 @@ const maxWorkersByQuota = 8;
 type Claimed = {
   readonly claim: EngineClaim;
   readonly crew: WorkerCrew;
+  readonly components: readonly CompiledComponent[];
   readonly stderr: number | undefined;
   /** Where it wants to listen. */
   readonly listen: string;
@@ -54,6 +57,7 @@ export class EngineServer {
   #crew: WorkerCrew | undefined;
   #claimed: Claimed | undefined;
   readonly #confinement = new Confinement();
+  readonly #compiledCode = new CompiledCode();
   #ending = false;
   /** Opened at the boot, when this process may still open what is root's. */
   readonly #pagemapFd = openPagemap();
@@ -93,18 +97,30 @@ export class EngineServer {
       void this.#rehearse().then(() => this.#reply({ type: 'rehearsed' }));
       return;
     }
-    if (request.type !== 'claim' && request.type !== 'start') {
+    if (request.type !== 'claim' && request.type !== 'start' && request.type !== 'learn') {
       this.#shell.handle(request);
       return;
     }
-    const done = request.type === 'claim' ? this.#claim(request.claim) : this.#start();
-    done.then(
+    this.#answer(request).then(
       (reply) => this.#reply(reply),
       (thrown: unknown) => {
         const { code, message } = ShimError.from(thrown);
         this.#reply({ type: 'failed', code, message });
       },
     );
+  }
+
+  #answer(request: Extract<EngineRequest, { type: 'claim' | 'start' | 'learn' }>): Promise<EngineReply> {
+    switch (request.type) {
+      case 'claim':
+        return this.#claim(request.claim);
+      case 'start':
+        return this.#start();
+      case 'learn':
+        return this.#learn(request.paths);
+      default:
+        return request satisfies never;
+    }
   }
 
   /** A rehearsal that fails costs the container that comes some milliseconds, no more. */
@@ -126,16 +142,12 @@ export class EngineServer {
     const phases = new Phases<ClaimPhase>();
     const limits = readAppLimits(claim.environment);
     const memory = instanceMemoryLimit(claim.environment, claim.memoryLimit);
-    if (memory !== undefined) limitInstanceMemory(memory.pages);
     // First, so that an engine whose app has to be prepared again can be claimed again.
-    const entries = openEntries(claim.prepared);
+    const core = CoreModules.open(claim.prepared, claim.learns === true ? undefined : this.#compiledCode);
     phases.end('read');
-    for (const { digest, entryPath } of claim.prepared.components) {
-      const content = entries.get(entryPath);
-      if (content?.entry.form.kind !== 'plan') continue;
-      post(worker, { type: 'plan', digest, text: content.text });
-    }
-    const components = await compileCoreModules(claim.prepared, entries);
+    for (const { digest, text } of core.plans) post(worker, { type: 'plan', digest, text });
+    if (claim.learns === true) beginLearning();
+    await core.compile();
     phases.end('compile');
     this.#spare = undefined;
     const networkFd = enterNetwork(claim.network);
@@ -145,6 +157,10 @@ export class EngineServer {
     const confined =
       claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd);
     phases.end('confine');
+    const components = await core.complete();
+    phases.end('compile');
+    // Not before: kept code is that of modules without a limit, and V8 takes none that was made with other flags.
+    if (memory !== undefined) limitInstanceMemory(memory.pages);
     // From here on files are opened by the descriptors that are held of them.
     const held = confined?.claim ?? claim;
     const crew = new WorkerCrew(
@@ -163,12 +179,12 @@ export class EngineServer {
     const { listen, milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
-    this.#claimed = { claim: held, crew, stderr, listen, listenFd: undefined };
+    this.#claimed = { claim: held, crew, components, stderr, listen, listenFd: undefined };
     return {
       type: 'claimed',
       report: {
         milliseconds: { ...phases.ended, ...milliseconds },
-        components: components.map(({ id, entry }) => ({ id, form: entry.form })),
+        components: components.map(({ id, entry, hasCode }) => ({ id, form: entry.form, hasCode })),
         ...(confined === undefined ? {} : { landlock: confined.landlock }),
       },
     };
@@ -197,6 +213,15 @@ export class EngineServer {
     const address = formatAddress({ host: wanted.host, port });
     await claimed.crew.serve(fd, address, claimed.claim.announce ?? true);
     return { type: 'started', addresses: [address] };
+  }
+
+  async #learn(paths: readonly string[]): Promise<EngineReply> {
+    const claimed = this.#claimed;
+    const address = claimed?.crew.address;
+    if (claimed === undefined || address === undefined)
+      throw new ShimError('failed-precondition', 'the engine has to be started before it learns');
+    await exercise(parseListenAddress(address, 'the listen address').port, paths);
+    return { type: 'learned', code: await learnedCode(claimed.components, this.#compiledCode) };
   }
 
   /** The worker that waits for an app. */

@@ -14,6 +14,8 @@ export type Installation = {
   readonly preparer: string;
   /** The library by which an engine drops rights on all of its threads. */
   readonly threadCalls: string;
+  /** The Node addon that keeps the code that V8 made of a module. */
+  readonly compiledCode: string;
   /** What an engine and its workers read of it while they run: a directory. */
   readonly directory: string;
   readonly adapters: AdapterPaths;
@@ -40,6 +42,7 @@ function checkout(root: string): Installation {
     shell: join(root, 'src', 'main', 'shell.ts'),
     preparer: join(root, 'src', 'main', 'preparer.ts'),
     threadCalls: join(root, 'dist', 'lib', 'thread-calls.so'),
+    compiledCode: join(root, 'dist', 'lib', 'compiled-code.node'),
     directory: root,
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
     rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
@@ -56,6 +59,7 @@ function bundle(directory: string): Installation {
     shell: join(directory, 'shell.mjs'),
     preparer: join(directory, 'preparer.mjs'),
     threadCalls: join(directory, 'thread-calls.so'),
+    compiledCode: join(directory, 'compiled-code.node'),
     directory,
     adapters: adaptersIn(join(directory, 'adapters')),
     rehearsal: join(directory, 'rehearsal.wasm'),

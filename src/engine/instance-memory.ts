@@ -6,6 +6,9 @@ export const pageBytes = 65_536;
 /** Pages that a 32-bit memory can have at most. */
 const maxPages = 65_536;
 
+/** V8's own value of its cap. */
+const noLimit = 2 ** 32 - 1;
+
 /** What one linear memory may have. */
 export type InstanceMemoryLimit = {
   readonly pages: number;
@@ -37,8 +40,8 @@ export function isMemoryRefused(thrown: unknown): boolean {
 
 /**
  * Caps every linear memory that this process makes from now on, in all threads: growing beyond fails, a memory that
- * starts larger cannot be made.
+ * starts larger cannot be made. Without a number of pages the cap is V8's own again.
  */
-export function limitInstanceMemory(pages: number): void {
+export function limitInstanceMemory(pages = noLimit): void {
   setFlagsFromString(`--wasm-max-mem-pages=${pages}`);
 }

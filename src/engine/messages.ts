@@ -88,6 +88,8 @@ export type EngineClaim = {
   readonly drainTimeoutMs?: number;
   /** Lines for the app's standard output once it serves; the routes with their URLs as Spin prints them. */
   readonly announce?: boolean;
+  /** The engine is there to find out what code the app needs (`learn`), and uses none that is kept. */
+  readonly learns?: boolean;
 };
 
 /** Parts of a claim, in their order; `worker` is all that the worker's own, the rest of them, take with the way there. */
@@ -108,7 +110,18 @@ export type ClaimReport = {
   readonly landlock?: number;
   readonly milliseconds: Partial<Record<ClaimPhase, number>>;
   /** How each component runs, and why not in the quicker way. */
-  readonly components: readonly { readonly id: string; readonly form: EntryForm }[];
+  readonly components: readonly {
+    readonly id: string;
+    readonly form: EntryForm;
+    /** Whether its modules came with compiled code. */
+    readonly hasCode: boolean;
+  }[];
+};
+
+/** The compiled code of one component, by core module. */
+export type LearnedCode = {
+  readonly id: string;
+  readonly modules: readonly (readonly [name: string, code: Uint8Array])[];
 };
 
 /** What the parent tells an engine. */
@@ -117,6 +130,8 @@ export type EngineRequest =
   | { readonly type: 'rehearse' }
   | { readonly type: 'claim'; readonly claim: EngineClaim }
   | { readonly type: 'start' }
+  /** Ask the app for these paths, and give the code that V8 made of it. */
+  | { readonly type: 'learn'; readonly paths: readonly string[] }
   | ExecRequest;
 
 /** What an engine tells its parent. */
@@ -125,5 +140,6 @@ export type EngineReply =
   | { readonly type: 'rehearsed' }
   | { readonly type: 'claimed'; readonly report: ClaimReport }
   | { readonly type: 'started'; readonly addresses: readonly string[] }
+  | { readonly type: 'learned'; readonly code: readonly LearnedCode[] }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }
   | ExecReply;

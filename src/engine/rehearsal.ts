@@ -67,7 +67,7 @@ export async function rehearse(stop: () => boolean): Promise<void> {
     stderr: { kind: 'null' },
     stateDir: '/nonexistent',
   };
-  const compiled = [{ id: componentId, digest: '', entry, text, modules }];
+  const compiled = [{ id: componentId, digest: '', entry, text, modules, hasCode: false }];
   const runner = await AppRunner.load(claim, compiled, {
     stdout: new OutputSink(undefined),
     stderr: new OutputSink(undefined),

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { listenTcp } from '../linux.ts';
 import { defaultAppLimits } from './app-limits.ts';
-import { compileCoreModules, openEntries } from './core-modules.ts';
+import { CoreModules } from './core-modules.ts';
 import { reply, startGuestWorker } from './guest-worker.ts';
 import { claimOf, prepareApp, temporaryFolder } from './test-engine.ts';
 import { WorkerCrew } from './worker-crew.ts';
@@ -46,7 +46,7 @@ test('while a guest computes a stand-in serves, and leaves when it is not needed
   const crew = new WorkerCrew(
     {
       claim: claimOf(prepared, folder),
-      components: await compileCoreModules(prepared, openEntries(prepared)),
+      components: await CoreModules.open(prepared).complete(),
       stdout: undefined,
       stderr: undefined,
       limits: { ...defaultAppLimits, busyTimeoutMs: 0 },

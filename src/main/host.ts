@@ -23,6 +23,7 @@ import { LogJournal } from '../telemetry/log-journal.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { TtrpcError } from '../ttrpc/status.ts';
 import { AppMemo } from '../workload/app-memo.ts';
+import { CodeLearningQueue } from '../workload/code-learning-queue.ts';
 import { EnginePool } from '../workload/engine-pool.ts';
 import type { ImageOf } from '../workload/image-of.ts';
 import type { ContainerdSite } from '../workload/linux-shim.ts';
@@ -141,13 +142,14 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
   const spinImages = new SpinImages(new ContainerdBlobs(address, namespace), imageOf);
   const linuxEvents = new LinuxEvents((envelope) => events.forward(envelope));
   const pool = new EnginePool(config.warmEngines, log, launcher);
+  const learning = config.learnCode ? new CodeLearningQueue(log, launcher) : undefined;
   const pidFile = join(runDir, `${name}.pid`);
 
   const end = async (): Promise<void> => {
     log.info('host ends');
     rmSync(pidFile, { force: true });
     await Promise.race([events.flushed(), new Promise((resolve) => setTimeout(resolve, 2_000))]);
-    await pool.close();
+    await Promise.all([pool.close(), learning?.close()]);
     process.exit(0);
   };
   const table = new TaskTable(() => idle.touch());
@@ -164,6 +166,7 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
         maxCacheBytes: config.maxCacheBytes,
         pool,
         memo: new AppMemo(storeDir, findInstallation().version, (line) => log.warn(line)),
+        learning,
         imageOf,
         isSpinImage: (id) => spinImages.isSpin(id),
         log,

@@ -16,6 +16,7 @@ import { Phases } from '../telemetry/phases.ts';
 import type { AppMemo } from './app-memo.ts';
 import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
+import type { CodeLearningQueue } from './code-learning-queue.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
 import { engineShare } from './engine-share.ts';
@@ -40,6 +41,8 @@ export type SpinRuntime = {
   readonly maxCacheBytes?: number | undefined;
   readonly pool: EnginePool;
   readonly memo: AppMemo;
+  /** Undefined where no code is kept. */
+  readonly learning: CodeLearningQueue | undefined;
   readonly imageOf: ImageOf;
   /** Whether the image of the container of that id has Spin layers. */
   readonly isSpinImage: (id: string) => Promise<boolean>;
@@ -68,6 +71,8 @@ export class SpinContainer implements Workload {
   readonly #options: SpinContainerOptions;
   readonly #held: HeldResources;
   #engine: EngineProcess | undefined;
+  /** What it runs, and what its engine told of it. */
+  #made: { readonly prepared: PreparedApp; readonly report: ClaimReport } | undefined;
   #resolveExited: (exit: EngineExit) => void = () => {};
 
   constructor(runtime: SpinRuntime, options: SpinContainerOptions) {
@@ -87,6 +92,7 @@ export class SpinContainer implements Workload {
     return this.#explained(async () => {
       const engine = this.#live();
       await engine.start();
+      if (this.#made !== undefined) this.#runtime.learning?.note(this.#made.prepared, this.#made.report);
       await this.#lateHooks('poststart', 'running', engine.pid);
     });
   }
@@ -135,11 +141,12 @@ export class SpinContainer implements Workload {
     try {
       if (spec.oomScoreAdj !== undefined)
         await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
-      const claim = ({ app, components }: PreparedApp): Promise<ClaimReport> => {
+      const claim = async (whole: PreparedApp): Promise<ClaimReport> => {
+        const { app, components } = whole;
         const granted = grantVolumes(app, bundle.rootfs, volumes, spec.annotations.get(filesAnnotation));
         const { security, warnings } = securityOf(spec, granted.grants.length + stores.length > 0);
         for (const warning of warnings) stdio.writeReason(warning);
-        return engine.claim({
+        const report = await engine.claim({
           id,
           prepared: { app: granted.app, components },
           network,
@@ -154,6 +161,8 @@ export class SpinContainer implements Workload {
           volumes: stores,
           ...files,
         });
+        this.#made = { prepared: whole, report };
+        return report;
       };
       const report = await claim(prepared).catch(async (error: unknown) => {
         // The engine trusts no entry that another could have written; it is made again, once.

@@ -310,6 +310,8 @@ export class PrivateContainerd {
         SPINSHIM_TEST_INSTANCE: this.folder,
         SPINSHIM_RUN_DIR: this.runDir,
         SPINSHIM_STATE_DIR: this.shimStateDir,
+        // It would come between tests that count processes.
+        SPINSHIM_LEARN_CODE: 'false',
         ...env,
       },
     });

@@ -1,0 +1,69 @@
+/* `compiled-code.node`: takes the machine code that V8 made of a WebAssembly module out of it, and makes a module with such code. Both are V8's own interface, which Node does not pass on. V8 refuses code of another version, other flags or another processor. */
+#include <node.h>
+#include <v8-wasm.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <variant>
+
+namespace {
+
+using v8::Local;
+using v8::Value;
+using v8::WasmModuleObject;
+
+using Outcome = std::variant<Local<WasmModuleObject>, Local<Value>>;
+
+/* What V8's callbacks tell. V8 keeps them when it has to compile after all, then for longer than the call. */
+struct Told {
+  bool listening = true;
+  bool taken = false;
+  Outcome outcome;
+};
+
+v8::MemorySpan<const uint8_t> BytesOf(Local<Value> value) {
+  Local<v8::Uint8Array> view = value.As<v8::Uint8Array>();
+  const auto* data = static_cast<const uint8_t*>(view->Buffer()->Data());
+  return {data + view->ByteOffset(), view->ByteLength()};
+}
+
+/* (module: WebAssembly.Module) => Uint8Array: the code of the functions that V8 has optimized until now. */
+void Serialize(const v8::FunctionCallbackInfo<Value>& call) {
+  v8::Isolate* isolate = call.GetIsolate();
+  if (!call[0]->IsWasmModuleObject()) return;
+  v8::OwnedBuffer code = WasmModuleObject::Cast(*call[0])->GetCompiledModule().Serialize();
+  Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, code.size);
+  if (code.size > 0) std::memcpy(buffer->Data(), code.buffer.get(), code.size);
+  call.GetReturnValue().Set(v8::Uint8Array::New(buffer, 0, code.size));
+}
+
+/* (module: Uint8Array, code: Uint8Array) => WebAssembly.Module | undefined: undefined when V8 cannot use the code. */
+void Deserialize(const v8::FunctionCallbackInfo<Value>& call) {
+  if (!call[0]->IsUint8Array() || !call[1]->IsUint8Array()) return;
+  const auto module = BytesOf(call[0]);
+  const auto code = BytesOf(call[1]);
+  auto told = std::make_shared<Told>();
+  v8::WasmModuleCompilation compilation;
+  compilation.SetHasCompiledModuleBytes();
+  compilation.OnBytesReceived(module.data(), module.size());
+  compilation.Finish(
+      call.GetIsolate(),
+      [told, code](v8::WasmStreaming::ModuleCachingInterface& cache) {
+        told->taken = cache.SetCachedCompiledModuleBytes(code);
+      },
+      [told](Outcome outcome) {
+        if (told->listening) told->outcome = std::move(outcome);
+      });
+  told->listening = false;
+  if (!told->taken) return;
+  const auto* made = std::get_if<Local<WasmModuleObject>>(&told->outcome);
+  if (made != nullptr && !made->IsEmpty()) call.GetReturnValue().Set(*made);
+}
+
+}  // namespace
+
+NODE_MODULE_INIT() {
+  NODE_SET_METHOD(exports, "serialize", Serialize);
+  NODE_SET_METHOD(exports, "deserialize", Deserialize);
+}

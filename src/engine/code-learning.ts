@@ -1,0 +1,78 @@
+import { get } from 'node:http';
+import { setFlagsFromString } from 'node:v8';
+import { ShimError } from '../error.ts';
+import type { CompiledCode } from './compiled-code.ts';
+import type { CompiledComponent } from './core-modules.ts';
+import { limitInstanceMemory } from './instance-memory.ts';
+import type { LearnedCode } from './messages.ts';
+
+/**
+ * How much of a function is run before V8 optimizes it: its own default, and while code is learned. Of optimized code alone
+ * V8 gives anything away, and what a function calls most it puts into it, so each has to be seen some times.
+ */
+const defaultBudget = 13_000_000;
+const learningBudget = 50;
+
+/** How often it is looked whether V8 still optimizes, for how many looks nothing may have come, and how long at most. */
+const lookEveryMs = 100;
+const quietLooks = 5;
+const maxLooks = 100;
+
+/** From now on, and until `learnedCode`, functions of guests are optimized after a few calls. */
+export function beginLearning(): void {
+  setFlagsFromString(`--wasm-tiering-budget=${learningBudget}`);
+}
+
+/** Requests for each path from which V8 learns what to optimize. */
+const requestCount = 20;
+
+/** Time for all of them, milliseconds: what was run until then is what is learned. */
+const requestsTimeoutMs = 10_000;
+
+/**
+ * Asks the app on a port of this network for each of some paths, several times. What it answers does not matter. Rejects
+ * `unavailable` when it cuts a connection: its guest took its worker along.
+ */
+export async function exercise(port: number, paths: readonly string[]): Promise<void> {
+  const end = performance.now() + requestsTimeoutMs;
+  for (let count = 0; count < requestCount; count += 1)
+    for (const path of paths) {
+      if (performance.now() > end) return;
+      await ask(port, path);
+    }
+}
+
+function ask(port: number, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const request = get({ host: '127.0.0.1', port, path, agent: false }, (answer) => {
+      answer.on('error', reject).on('end', resolve).resume();
+    });
+    request.on('error', (cause) =>
+      reject(new ShimError('unavailable', `the request for "${path}" was cut`, { cause })),
+    );
+  });
+}
+
+/** The code of some components once V8 has optimized what was run of them. */
+export async function learnedCode(
+  components: readonly CompiledComponent[],
+  compiledCode: CompiledCode,
+): Promise<readonly LearnedCode[]> {
+  // Code counts only where V8 has the flags that it was taken out with.
+  limitInstanceMemory();
+  setFlagsFromString(`--wasm-tiering-budget=${defaultBudget}`);
+  let before = -1;
+  let quiet = 0;
+  for (let look = 0; look < maxLooks; look += 1) {
+    const code = components.map(({ id, modules }) => ({
+      id,
+      modules: [...modules].map(([name, module]) => [name, compiledCode.of(module)] as const),
+    }));
+    const bytes = code.flatMap(({ modules }) => modules).reduce((sum, [, { length }]) => sum + length, 0);
+    quiet = bytes === before ? quiet + 1 : 0;
+    if (quiet >= quietLooks) return code;
+    before = bytes;
+    await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+  }
+  return [];
+}

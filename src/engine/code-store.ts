@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import { lstat, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { ShimError } from '../error.ts';
+import { isMissing, readSealed, readSealKey, takeOwnFolder, writeSealed } from './sealed-file.ts';
+
+/** Compiled code of one component's core modules, by their names; without bytes where nothing of one was optimized. */
+export type ComponentCode = ReadonlyMap<string, Uint8Array>;
+
+/** Bytes of the code of one component. */
+export const maxCodeBytes = 64 * 1024 ** 2;
+
+/** Bytes of all code that a store keeps; what was written first goes first. */
+const defaultMaxStoredBytes = 512 * 1024 ** 2;
+
+/** What no code outlives: V8 looks for itself whether flags and processor are those it was made for. */
+const maker = createHash('sha256')
+  .update([process.versions.node, process.versions.v8, process.arch].join('\n'))
+  .digest('hex')
+  .slice(0, 16);
+
+/**
+ * Where the code of an entry's core modules lies: `<store>/code/<name of the entry>-<key>`, beside the components that it
+ * was made of, sealed as they are.
+ */
+export function codePathOf(entryPath: string): string {
+  return join(dirname(entryPath), '..', 'code', `${basename(entryPath)}-${maker}`);
+}
+
+/** The code that is kept of an entry; undefined where there is none, or none that this node's shim wrote. */
+export function readCode(entryPath: string): ComponentCode | undefined {
+  const path = codePathOf(entryPath);
+  let packed: Buffer;
+  try {
+    packed = readSealed(path, readSealKey(storeOf(entryPath)), labelOf(path), 2 * maxCodeBytes);
+  } catch (thrown) {
+    if (isMissing(thrown) || ShimError.from(thrown).code === 'data-loss') return undefined;
+    throw thrown;
+  }
+  const headLength = packed.readUInt32LE();
+  const head = JSON.parse(packed.subarray(4, 4 + headLength).toString('utf8')) as [string, number][];
+  let offset = 4 + headLength;
+  return new Map(
+    head.map(([name, length]) => {
+      offset += length;
+      return [name, packed.subarray(offset - length, offset)];
+    }),
+  );
+}
+
+/**
+ * Keeps the code of an entry's core modules. Throws `resource-exhausted` for more than a component may have; `warn` is told
+ * when the folder was not ours alone and is made again.
+ */
+export async function writeCode(
+  entryPath: string,
+  code: ComponentCode,
+  warn: (line: string) => void,
+  maxStoredBytes = defaultMaxStoredBytes,
+): Promise<void> {
+  const path = codePathOf(entryPath);
+  const bytes = [...code.values()].reduce((sum, { length }) => sum + length, 0);
+  if (bytes > maxCodeBytes)
+    throw new ShimError(
+      'resource-exhausted',
+      `the code of "${basename(entryPath)}" has ${bytes} bytes, the limit is ${maxCodeBytes}`,
+    );
+  const head = Buffer.from(JSON.stringify([...code].map(([name, { length }]) => [name, length])));
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(head.length);
+  takeOwnFolder(dirname(path), warn);
+  await writeSealed(path, readSealKey(storeOf(entryPath)), labelOf(path), [length, head, ...code.values()]);
+  await shrink(dirname(path), maxStoredBytes, path);
+}
+
+/** Removes what was written first until the rest is within the bound, and drafts of a writer that was killed. */
+async function shrink(folder: string, maxBytes: number, newest: string): Promise<void> {
+  const files: { path: string; bytes: number; writtenAt: number }[] = [];
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const info = await lstat(path).catch(() => undefined);
+    if (info !== undefined) files.push({ path, bytes: info.size, writtenAt: info.mtimeMs });
+  }
+  let total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const { path, bytes } of files.toSorted((a, b) => a.writtenAt - b.writtenAt)) {
+    if (total <= maxBytes) return;
+    if (path === newest) continue;
+    await rm(path, { recursive: true, force: true });
+    total -= bytes;
+  }
+}
+
+function storeOf(entryPath: string): string {
+  return join(dirname(entryPath), '..');
+}
+
+function labelOf(path: string): string {
+  return `code ${basename(path)}`;
+}
