@@ -53,7 +53,14 @@ const engineFront = [
 ];
 
 /** Files that any room but `ttrpc` may import, besides the room `telemetry`. */
-const leafFiles = ['src/error.ts', 'src/linux.ts', 'src/linux-rights.ts', 'src/linux-memory.ts'];
+const leafFiles = [
+  'src/bpf.ts',
+  'src/error.ts',
+  'src/linux.ts',
+  'src/linux-rights.ts',
+  'src/linux-memory.ts',
+  'src/system-calls.ts',
+];
 
 type Import = { readonly target: string; readonly typeOnly: boolean };
 

@@ -215,13 +215,15 @@ export function setResourceLimit({ resource, soft, hard }: ResourceLimit): void 
   check(libc.setrlimit(resource, values), `setting resource limit ${resource} to ${soft}/${hard}`);
 }
 
-/** Installs a classic BPF program as seccomp filter of all threads at once. They must have no_new_privs. */
-export function installSeccompFilter(program: Buffer): void {
-  const [setModeFilter, threadSync] = [1n, 1n];
+/**
+ * Installs a classic BPF program as seccomp filter of all threads at once, besides those they have: of their answers the
+ * strictest counts. They must have no_new_privs. `isLogged`: the kernel's log tells of what it refuses. Throws `internal`.
+ */
+export function installSeccompFilter(program: Uint8Array, isLogged = false): void {
+  const [setModeFilter, threadSync, log] = [1n, 1n, 2n];
   const descriptor = bpfDescriptor(program);
-  const result = Number(
-    libc.syscall(numbers.seccomp, setModeFilter, threadSync, getRawPointer(descriptor), 0n),
-  );
+  const flags = isLogged ? threadSync | log : threadSync;
+  const result = Number(libc.syscall(numbers.seccomp, setModeFilter, flags, getRawPointer(descriptor), 0n));
   check(result, 'installing the seccomp filter');
   if (result > 0) throw new ShimError('internal', `thread ${result} does not take the seccomp filter`);
 }

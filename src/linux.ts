@@ -1,6 +1,7 @@
 import { dlopen, getInt32, getRawPointer } from 'node:ffi';
 import { endianness } from 'node:os';
 import { getSystemErrorName } from 'node:util';
+import { bpf, encodeBpf } from './bpf.ts';
 import { ShimError } from './error.ts';
 
 /**
@@ -269,10 +270,10 @@ export function refuseNewConnections(fd: number): void {
   const [flagsOffset, synFlag] = [13, 0x02];
   // Load the flags byte of the TCP header; with SYN go on to "drop", else skip it to "take all".
   const filter = encodeBpf([
-    [0x30, flagsOffset],
-    [0x45, synFlag, 0, 1],
-    [0x06, 0],
-    [0x06, 0xffffffff],
+    [bpf.loadByte, flagsOffset],
+    [bpf.jumpSet, synFlag, 0, 1],
+    [bpf.give, 0],
+    [bpf.give, 0xffffffff],
   ]);
   const descriptor = bpfDescriptor(filter);
   check(libc.setsockopt(fd, solSocket, attachFilter, descriptor, 16), `filtering descriptor ${fd}`);
@@ -323,23 +324,8 @@ function descriptorMessage(controlBytes: number): Buffer {
   return message;
 }
 
-/** An instruction of classic BPF: code and value, and how many instructions to skip if its condition holds, or not. */
-export type BpfInstruction = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number];
-
-/** The instructions as the kernel reads them: struct sock_filter, 8 bytes each. */
-export function encodeBpf(program: readonly BpfInstruction[]): Buffer {
-  const bytes = Buffer.alloc(8 * program.length);
-  program.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {
-    bytes.writeUInt16LE(code, 8 * index);
-    bytes.writeUInt8(ifTrue, 8 * index + 2);
-    bytes.writeUInt8(ifFalse, 8 * index + 3);
-    bytes.writeUInt32LE(value >>> 0, 8 * index + 4);
-  });
-  return bytes;
-}
-
 /** struct sock_fprog of encoded instructions, which have to live as long as it. */
-export function bpfDescriptor(instructions: Buffer): Buffer {
+export function bpfDescriptor(instructions: Uint8Array): Buffer {
   const descriptor = Buffer.alloc(16);
   descriptor.writeUInt16LE(instructions.length / 8, 0);
   descriptor.writeBigUInt64LE(getRawPointer(instructions), 8);

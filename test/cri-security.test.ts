@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { ContainerInput } from './support/cri.ts';
 import { SpinNode } from './support/spin-node.ts';
@@ -78,6 +80,84 @@ describe('the security context of a pod', { timeout: 180_000 }, () => {
       await pod.remove();
     });
   }
+
+  test('the profile that containerd makes leaves an engine all it needs', async () => {
+    const container = { runAsUser: 1000, seccomp: 'RuntimeDefault' } as const;
+    const plain = await node.run({ name: 'no-profile', image: node.image('js-api') });
+    const pod = await node.run({ name: 'runtime-default', image: node.image('js-api'), container });
+    const [without = ''] = fieldOfThreads(await plain.pid(), 'Seccomp_filters');
+    const filters = [String(Number(without) + 1)];
+    assert.deepEqual(fieldOfThreads(await pod.pid(), 'Seccomp_filters'), filters);
+    assert.equal((await pod.request('/kv/colour', { method: 'PUT', body: 'green' })).status, 204);
+    const { exitCode, stdout } = await node.cri.execSync(pod.containerId, ['kv', 'get', 'colour']);
+    assert.deepEqual([exitCode, String(stdout).trim()], [0, 'green']);
+    assert.deepEqual(fieldOfThreads(await pod.pid(), 'Seccomp_filters'), filters, "with the shell's thread");
+    await pod.stop(10);
+    assert.equal((await pod.status()).exit_code, 0);
+    await node.removePods();
+  });
+
+  describe('a profile of the node', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'seccomp-'));
+    after(() => rmSync(folder, { recursive: true }));
+
+    /** A container with a profile; an action of no call is the default's. */
+    function withProfile(name: string, profile: object): Partial<ContainerInput> {
+      const path = join(folder, `${name}.json`);
+      writeFileSync(path, JSON.stringify(profile));
+      return { seccomp: { localhost: path } };
+    }
+
+    test('refuses what it refuses, to guests too', async () => {
+      const container = withProfile('no-connect', {
+        defaultAction: 'SCMP_ACT_ALLOW',
+        syscalls: [{ names: ['connect'], action: 'SCMP_ACT_ERRNO', errnoRet: 13 }],
+      });
+      const pod = await node.run({ name: 'no-connect', image: node.image('rust-http'), container });
+      const answer = await pod.request('/outbound', { method: 'POST', body: 'http 127.0.0.1:80 /' });
+      assert.equal(answer.status, 502, answer.text);
+      assert.equal((await pod.request('/env')).status, 200);
+      await pod.remove();
+    });
+
+    test('may refuse what giving up rights takes', async () => {
+      const names = ['capset', 'prctl', 'setresuid', 'setgroups', 'seccomp', 'landlock_restrict_self'];
+      const container = withProfile('no-rights', {
+        defaultAction: 'SCMP_ACT_ALLOW',
+        syscalls: [{ names, action: 'SCMP_ACT_KILL' }],
+      });
+      const envs = { SPIN_HTTP_LISTEN_ADDR: '0.0.0.0:8080' };
+      const pod = await node.run({
+        name: 'no-rights',
+        image: node.image('rust-http'),
+        container: { ...container, envs },
+        port: 8080,
+      });
+      assert.equal((await pod.request('/env')).status, 200);
+      await pod.remove();
+    });
+
+    for (const [name, profile, reason] of [
+      [
+        'no-action',
+        { defaultAction: 'SCMP_ACT_PERHAPS' },
+        /"linux\.seccomp\.defaultAction" is "SCMP_ACT_PERHAPS"/,
+      ],
+      [
+        'no-files',
+        { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['openat'], action: 'SCMP_ACT_KILL' }] },
+        /it may refuse a system call that an engine needs/,
+      ],
+    ] as const) {
+      test(`that no engine can live with is told of at the start: ${name}`, async () => {
+        const container = withProfile(name, profile);
+        const pod = await node.create({ name, image: node.image('rust-http'), container });
+        await assert.rejects(pod.start(), reason);
+        await pod.waitForLog('stderr', reason);
+        await pod.remove();
+      });
+    }
+  });
 
   test('an out-of-memory score is the one that was asked for', async () => {
     const resources = { oomScoreAdj: 985 };

@@ -19,7 +19,7 @@ import { isProvidedBySpin } from './import-names.ts';
 import type { Inspected } from './inspection.ts';
 import { type InstanceMemoryLimit, instanceMemoryLimit, isMemoryRefused } from './instance-memory.ts';
 import { importKeyOf } from './linker/host-names.ts';
-import { defaultListenAddress, parseListenAddress } from './listen-address.ts';
+import { parseListenAddress } from './listen-address.ts';
 import { loadRuntime, type PlansAhead } from './load-runtime.ts';
 import type { ClaimPhase, ClaimReport, EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
@@ -111,15 +111,6 @@ export class AppRunner {
       },
     };
     return new AppRunner(claim, services, server, phases.ended, inspected);
-  }
-
-  /** The address the app wants to listen on, `host:port`. */
-  get listenAddress(): string {
-    const fromEnvironment = new Map(this.#claim.environment).get('SPIN_HTTP_LISTEN_ADDR');
-    if (fromEnvironment === undefined || fromEnvironment === '')
-      return this.#claim.listen ?? defaultListenAddress;
-    parseListenAddress(fromEnvironment, 'SPIN_HTTP_LISTEN_ADDR');
-    return fromEnvironment;
   }
 
   /** Serves on a listening socket; `announce` writes the address and the routes to the app's standard output. */

@@ -120,7 +120,7 @@ describe('an engine that belongs to a container', options, () => {
     await assert.rejects(
       confinedScript(
         closed,
-        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] }, nothing, join(closed, "worker.mjs"))',
+        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] }, nothing, 80, join(closed, "worker.mjs"))',
       ),
       /user 1000 of the container cannot read this installation/,
     );
@@ -131,7 +131,7 @@ describe('an engine that belongs to a container', options, () => {
     await writeFile(join(granted, 'file'), 'granted');
     const output = await confinedScript(
       granted,
-      `new Confinement().apply({ uid: 0, gid: 0, groups: [], capabilities: [], limits: [] }, { readable: [closed], writable: [] });
+      `new Confinement().apply({ uid: 0, gid: 0, groups: [], capabilities: [], limits: [] }, { readable: [closed], writable: [] }, 80);
        const attempts = {
          granted: () => readFileSync(join(closed, 'file'), 'utf8'),
          passwd: () => readFileSync('/etc/passwd', 'utf8'),

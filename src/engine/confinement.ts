@@ -1,4 +1,4 @@
-import { accessSync, constants, readdirSync, readlinkSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { ShimError } from '../error.ts';
 import {
   boundingCalls,
@@ -14,8 +14,9 @@ import {
   rightsOfThreads,
   setResourceLimit,
 } from '../linux-rights.ts';
+import { machine } from '../system-calls.ts';
 import { findInstallation } from './installation.ts';
-import type { EngineSecurity } from './messages.ts';
+import type { CallFilter, EngineSecurity } from './messages.ts';
 import { seccompFilter } from './seccomp-filter.ts';
 
 const listening = capabilities.CAP_NET_BIND_SERVICE;
@@ -35,10 +36,12 @@ export class Confinement {
   readonly #landlock = landlockVersion();
   readonly #filter = seccompFilter({
     pid: process.pid,
-    arch: process.arch === 'arm64' ? 'arm64' : 'x64',
+    arch: machine,
     hasRings: hasRings(),
   });
   #security: EngineSecurity | undefined;
+  /** What the first thread keeps until `dropListening`. */
+  #onMain: readonly number[] = [];
 
   /** Where this process may, its threads give up at once what no container keeps; the code of a claim is warm then, too. */
   constructor() {
@@ -59,11 +62,19 @@ export class Confinement {
   }
 
   /**
-   * Confines this process. What it still has is checked afterwards, thread by thread. CAP_NET_BIND_SERVICE stays on the
-   * calling thread, the first one, until `dropListening`. `worker` has to stay readable. Throws `failed-precondition`
-   * if it does not, `internal` when a thread kept more than it should.
+   * Confines this process. What it still has is checked afterwards, thread by thread. Where listening on `port` needs
+   * CAP_NET_BIND_SERVICE, it stays on the calling thread, the first one, until `dropListening`. `worker` has to stay readable.
+   * Throws `failed-precondition` if it does not, `internal` when a thread kept more than it should.
+   *
+   * The pod's own filter comes last: it may refuse what all this takes. Afterwards an engine does what any server on Node does.
    */
-  apply(security: EngineSecurity, paths: GrantedPaths, worker = findInstallation().worker): void {
+  apply(
+    security: EngineSecurity,
+    paths: GrantedPaths,
+    port: number,
+    worker = findInstallation().worker,
+  ): void {
+    this.#onMain = port > 0 && port < firstFreePort() ? [listening] : [];
     for (const limit of security.limits) setResourceLimit(limit);
     const ruleset =
       this.#landlock === 0
@@ -78,7 +89,7 @@ export class Confinement {
       this.#threads.run(
         'giving up rights',
         [...identityCalls(security), ...restrict],
-        [...identityCalls(security, [listening]), ...restrict],
+        [...identityCalls(security, this.#onMain), ...restrict],
       );
     } finally {
       ruleset?.close();
@@ -86,13 +97,15 @@ export class Confinement {
     installSeccompFilter(this.#filter);
     this.#security = security;
     checkReadable(worker, security.uid);
-    checkThreads(security, [listening]);
+    checkThreads(security, this.#onMain);
+    if (security.filter !== undefined) installPodFilter(security.filter);
   }
 
   /** Gives up the right to listen on a low port, once there is nothing left to listen on. */
   dropListening(): void {
-    if (this.#security === undefined) return;
+    if (this.#security === undefined || this.#onMain.length === 0) return;
     this.#threads.run('giving up listening', capabilitySet(this.#security.capabilities));
+    this.#onMain = [];
     checkThreads(this.#security, []);
   }
 }
@@ -107,6 +120,23 @@ function hasRings(): boolean {
       return false;
     }
   });
+}
+
+/** The lowest port of this network on which everybody may listen. */
+function firstFreePort(): number {
+  return Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'));
+}
+
+function installPodFilter({ program, isLogged }: CallFilter): void {
+  try {
+    installSeccompFilter(program, isLogged);
+  } catch (cause) {
+    throw new ShimError(
+      'failed-precondition',
+      `the pod's seccomp profile does not come into force: ${ShimError.from(cause).message}`,
+      { cause },
+    );
+  }
 }
 
 /** A worker that takes the place of a dead one is read from the disk, under the container's user. */

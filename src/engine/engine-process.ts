@@ -9,6 +9,7 @@ import type { ClaimReport, EngineClaim, EngineReply, EngineRequest, LearnedCode 
 
 export type { ExecStream, RunningExec, TerminalSize } from './exec-messages.ts';
 export type {
+  CallFilter,
   ClaimReport,
   ClaimVolume,
   EngineClaim,

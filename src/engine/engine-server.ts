@@ -4,7 +4,13 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
-import { enterNetworkNamespace, listenTcp, newNetworkNamespace, refuseNewConnections } from '../linux.ts';
+import {
+  enterNetworkNamespace,
+  type ListenAddress,
+  listenTcp,
+  newNetworkNamespace,
+  refuseNewConnections,
+} from '../linux.ts';
 import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { type AppLimits, readAppLimits } from './app-limits.ts';
@@ -15,7 +21,7 @@ import { type CompiledComponent, CoreModules } from './core-modules.ts';
 import { post, reply, startGuestWorker } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
 import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';
-import { formatAddress, parseListenAddress } from './listen-address.ts';
+import { formatAddress, listenAddressOf, parseListenAddress } from './listen-address.ts';
 import type {
   ClaimPhase,
   EngineClaim,
@@ -42,7 +48,7 @@ type Claimed = {
   readonly components: readonly CompiledComponent[];
   readonly stderr: number | undefined;
   /** Where it wants to listen. */
-  readonly listen: string;
+  readonly listen: ListenAddress;
   listenFd: number | undefined;
 };
 
@@ -66,7 +72,7 @@ export class EngineServer {
       const claimed = this.#claimed;
       if (claimed === undefined) return undefined;
       const { claim, crew, listen } = claimed;
-      return { claim, address: crew.address ?? listen, workers: () => crew.workers };
+      return { claim, address: crew.address ?? formatAddress(listen), workers: () => crew.workers };
     },
     (exited) => this.#reply(exited),
   );
@@ -140,6 +146,7 @@ export class EngineServer {
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
     const phases = new Phases<ClaimPhase>();
+    const listen = listenAddressOf(claim);
     const limits = readAppLimits(claim.environment);
     const memory = instanceMemoryLimit(claim.environment, claim.memoryLimit);
     // First, so that an engine whose app has to be prepared again can be claimed again.
@@ -155,7 +162,7 @@ export class EngineServer {
     const stdout = await openOutput(claim.stdout);
     const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
     const confined =
-      claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd);
+      claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd, listen.port);
     phases.end('confine');
     const components = await core.complete();
     phases.end('compile');
@@ -176,7 +183,7 @@ export class EngineServer {
       { tell: (line) => tell(stderr, line), fail },
     );
     this.#crew = crew;
-    const { listen, milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
+    const { milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
     this.#claimed = { claim: held, crew, components, stderr, listen, listenFd: undefined };
@@ -195,10 +202,11 @@ export class EngineServer {
     claim: EngineClaim,
     security: EngineSecurity,
     networkFd: number | undefined,
+    port: number,
   ): { readonly claim: EngineClaim; readonly landlock: number } {
     if (networkFd !== undefined) this.#confinement.enterNetwork(networkFd);
     const held = holdFiles(claim);
-    this.#confinement.apply(security, grantedPaths(held));
+    this.#confinement.apply(security, grantedPaths(held), port);
     return { claim: held, landlock: this.#confinement.landlock };
   }
 
@@ -206,11 +214,10 @@ export class EngineServer {
     const claimed = this.#claimed;
     if (claimed === undefined)
       throw new ShimError('failed-precondition', 'the engine has to be claimed before it is started');
-    const wanted = parseListenAddress(claimed.listen, 'the listen address');
-    const { fd, port } = listenTcp(wanted);
+    const { fd, port } = listenTcp(claimed.listen);
     claimed.listenFd = fd;
     this.#confinement.dropListening();
-    const address = formatAddress({ host: wanted.host, port });
+    const address = formatAddress({ host: claimed.listen.host, port });
     await claimed.crew.serve(fd, address, claimed.claim.announce ?? true);
     return { type: 'started', addresses: [address] };
   }

@@ -1,9 +1,19 @@
 import { isIP } from 'node:net';
 import { ShimError } from '../error.ts';
 import type { ListenAddress } from '../linux.ts';
+import type { EngineClaim } from './messages.ts';
 
 /** Where Spin's HTTP trigger listens in a container when nothing else is said. */
-export const defaultListenAddress = '0.0.0.0:80';
+const defaultListenAddress = '0.0.0.0:80';
+
+/** Where the app of a claim wants to listen. Throws `invalid-argument`. */
+export function listenAddressOf({ environment, listen }: EngineClaim): ListenAddress {
+  const name = 'SPIN_HTTP_LISTEN_ADDR';
+  const fromEnvironment = new Map(environment).get(name) ?? '';
+  return fromEnvironment === ''
+    ? parseListenAddress(listen ?? defaultListenAddress, 'the listen address')
+    : parseListenAddress(fromEnvironment, name);
+}
 
 /**
  * Parses `host:port`: an IPv4 or bracketed IPv6 literal, `localhost`, or nothing before the colon for all addresses.

@@ -19,6 +19,14 @@ export type EngineOutput =
   | { readonly kind: 'fifo'; readonly path: string }
   | { readonly kind: 'file'; readonly path: string };
 
+/** A filter of system calls that the pod asks for, besides the engine's own. */
+export type CallFilter = {
+  /** Classic BPF as the kernel reads it. */
+  readonly program: Uint8Array;
+  /** Whether the kernel's log tells of what it refuses. */
+  readonly isLogged: boolean;
+};
+
 /** What a container's engine keeps of its rights once it is in place; everything else goes. */
 export type EngineSecurity = {
   /** Ids as the node counts them. */
@@ -28,6 +36,8 @@ export type EngineSecurity = {
   /** Capabilities that stay, by number (capabilities(7)). */
   readonly capabilities: readonly number[];
   readonly limits: readonly ResourceLimit[];
+  /** What is refused besides what the engine's own filter refuses. */
+  readonly filter?: CallFilter;
 };
 
 /** A folder of the node, or one below it, that a component sees. */

@@ -1,45 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { describeAnswer, runFilter } from '../../test/support/bpf.ts';
+import { auditArchitectures } from '../system-calls.ts';
 import { seccompFilter } from './seccomp-filter.ts';
 
 type Call = { readonly number: number; readonly first?: number; readonly architecture?: number };
 
-const x64 = 0xc000003e;
 const pid = 4321;
 const allowed = 'allowed';
 
-/** What the kernel makes of a call: classic BPF as far as the filter uses it. */
-function decide(filter: Buffer, { number, first = 0, architecture = x64 }: Call): string {
-  const data = new Map([
-    [0, number],
-    [4, architecture],
-    [16, first],
-  ]);
-  let loaded = 0;
-  for (let at = 0; at < filter.length / 8; at += 1) {
-    const value = filter.readUInt32LE(8 * at + 4);
-    const jump = (taken: boolean): number => filter.readUInt8(8 * at + (taken ? 2 : 3));
-    switch (filter.readUInt16LE(8 * at)) {
-      case 0x20:
-        loaded = data.get(value) ?? assert.fail(`offset ${value} is loaded`);
-        break;
-      case 0x15:
-        at += jump(loaded === value);
-        break;
-      case 0x25:
-        at += jump(loaded > value);
-        break;
-      case 0x45:
-        at += jump((loaded & value) !== 0);
-        break;
-      case 0x06:
-        if (value === 0x7fff0000) return allowed;
-        return value === 0x80000000 ? 'killed' : `errno ${value & 0xffff}`;
-      default:
-        assert.fail(`instruction ${at} is none of those that are used`);
-    }
-  }
-  return assert.fail('the filter ends without an answer');
+function decide(filter: Buffer, { number, first = 0, architecture = auditArchitectures.x64 }: Call): string {
+  return describeAnswer(runFilter(filter, { number, args: [BigInt(first)], architecture }));
 }
 
 const filter = seccompFilter({ pid, arch: 'x64', hasRings: true });

@@ -39,11 +39,7 @@ export type WorkerRequest =
 export type WorkerReply =
   /** Its code is loaded; it waits for an app. */
   | { readonly type: 'ready' }
-  | {
-      readonly type: 'loaded';
-      readonly listen: string;
-      readonly milliseconds: ClaimReport['milliseconds'];
-    }
+  | { readonly type: 'loaded'; readonly milliseconds: ClaimReport['milliseconds'] }
   | { readonly type: 'rehearsed'; readonly problem: string | undefined }
   | { readonly type: 'serving' }
   /** A guest goes on while nobody watches the board; told once until somebody stops watching again. */

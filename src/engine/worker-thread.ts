@@ -27,7 +27,7 @@ export function runWorker(): void {
         await rehearsal.catch(() => {});
         const app = await load(request.input, plans, () => reply({ type: 'active' }));
         runner.resolve(app);
-        return { type: 'loaded', listen: app.listenAddress, milliseconds: app.milliseconds };
+        return { type: 'loaded', milliseconds: app.milliseconds };
       }
       case 'rehearse': {
         rehearsal = rehearse(() => claimed);

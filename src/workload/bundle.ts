@@ -1,7 +1,8 @@
 import { chmod, lstat, mkdir, open, readFile, realpath } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { ShimError } from '../error.ts';
-import { parseSpec, type Spec, specLimits } from './spec.ts';
+import { parseSpec, type Spec } from './spec.ts';
+import { specLimits } from './spec-json.ts';
 
 /** A container's bundle directory, as containerd made it. */
 export type Bundle = {

@@ -1,6 +1,9 @@
-import type { EngineSecurity } from '../engine/engine-process.ts';
+import type { CallFilter, EngineSecurity } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { capabilities, fileCapabilities } from '../linux-rights.ts';
+import { machine } from '../system-calls.ts';
+import { parseSeccomp } from './seccomp-profile.ts';
+import { seccompProgram } from './seccomp-program.ts';
 import type { Spec, SpecIdMapping, SpecRlimit } from './spec.ts';
 
 /** Numbers of setrlimit(2). */
@@ -53,6 +56,16 @@ export function securityOf(spec: Spec, hasVolumes: boolean): SecurityContext {
     },
     warnings: spec.rlimits.filter((limit) => !applied.includes(limit)).map(explainLimit),
   };
+}
+
+/**
+ * The seccomp profile of a container for its engine, where it has one. Throws `invalid-argument` for one that is none, `unsupported`
+ * for one that cannot hold here.
+ */
+export function callFilterOf(spec: Spec): CallFilter | undefined {
+  const profile = parseSeccomp(spec.seccomp);
+  if (profile === undefined) return undefined;
+  return { program: seccompProgram(profile, machine), isLogged: profile.isLogged };
 }
 
 function explainLimit({ type }: SpecRlimit): string {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseResources, parseSpec, specLimits } from './spec.ts';
+import { parseResources, parseSpec } from './spec.ts';
+import { specLimits } from './spec-json.ts';
 
 test('the parts that are acted on are read', () => {
   const spec = parseSpec(

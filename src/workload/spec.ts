@@ -1,12 +1,17 @@
 import { ShimError } from '../error.ts';
-
-/** Bounds on what is read from a config.json; containerd's own are some ten kilobytes. */
-export const specLimits = {
-  /** Bytes of the file. */
-  maxBytes: 4 * 1024 * 1024,
-  /** Entries of each list (environment, mounts, arguments …). */
-  maxEntries: 10_000,
-} as const;
+import {
+  invalid,
+  type JsonObject,
+  listAt,
+  numberAt,
+  objectAt,
+  pairsAt,
+  parseJson,
+  specLimits,
+  stringAt,
+  stringsAt,
+  unsignedAt,
+} from './spec-json.ts';
 
 /** A mount of the container, `source` a path on the node for binds. */
 export type SpecMount = {
@@ -87,13 +92,13 @@ export type Spec = {
   readonly cgroupsPath: string;
   readonly resources: SpecResources;
   readonly sysctl: readonly (readonly [name: string, value: string])[];
+  /** As it stands: what a Linux container's runtime takes of it is that runtime's to say. */
+  readonly seccomp: JsonObject;
   readonly hooks: SpecHooks;
 };
 
 /** A process that is to run in a container: that of its config.json, or of an exec. */
 export type SpecProcess = Pick<Spec, 'args' | 'env' | 'cwd'>;
-
-type JsonObject = ReadonlyMap<string, unknown>;
 
 /** Reads a config.json. Throws `invalid-argument` that names the first wrong field. */
 export function parseSpec(text: string): Spec {
@@ -132,6 +137,7 @@ export function parseSpec(text: string): Spec {
     cgroupsPath: stringAt(linux.get('cgroupsPath'), 'linux.cgroupsPath') ?? '',
     resources: parseResourceTable(linux.get('resources'), 'linux.resources'),
     sysctl: pairsAt(linux.get('sysctl'), 'linux.sysctl'),
+    seccomp: objectAt(linux.get('seccomp'), 'linux.seccomp'),
     hooks: {
       prestart: hooksAt(hooks, 'prestart'),
       createRuntime: hooksAt(hooks, 'createRuntime'),
@@ -226,20 +232,13 @@ function hooksAt(hooks: JsonObject, kind: string): readonly SpecHook[] {
 function parseRlimit(value: unknown, index: number): SpecRlimit {
   const where = `process.rlimits[${index}]`;
   const table = objectAt(value, where);
-  const limit = (name: string): bigint => {
-    // The unlimited 2^64-1 loses its last bits in a JavaScript number.
-    const given = BigInt(numberAt(table.get(name), `${where}.${name}`) ?? 0);
-    if (given < 0n) throw invalid(`"${where}.${name}" is negative`);
-    return given > maxUnsigned ? maxUnsigned : given;
-  };
+  const limit = (name: string): bigint => unsignedAt(table.get(name), `${where}.${name}`) ?? 0n;
   return {
     type: stringAt(table.get('type'), `${where}.type`) ?? '',
     soft: limit('soft'),
     hard: limit('hard'),
   };
 }
-
-const maxUnsigned = 2n ** 64n - 1n;
 
 function parseMapping(value: unknown, where: string): SpecIdMapping {
   const table = objectAt(value, where);
@@ -260,61 +259,4 @@ function idAt(value: unknown, where: string): number {
 function splitVariable(entry: string): readonly [string, string] {
   const equals = entry.indexOf('=');
   return equals < 0 ? [entry, ''] : [entry.slice(0, equals), entry.slice(equals + 1)];
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new ShimError('invalid-argument', "the container's config.json is not JSON", { cause });
-  }
-}
-
-function objectAt(value: unknown, where: string): JsonObject {
-  if (value === undefined || value === null) return new Map();
-  if (typeof value !== 'object' || Array.isArray(value)) throw invalid(`"${where}" is not a table`);
-  return new Map(Object.entries(value));
-}
-
-function listAt(value: unknown, where: string): readonly unknown[] {
-  if (value === undefined || value === null) return [];
-  if (!Array.isArray(value)) throw invalid(`"${where}" is not a list`);
-  return bounded(value, where);
-}
-
-function stringsAt(value: unknown, where: string): readonly string[] {
-  return listAt(value, where).map((entry, index) => {
-    if (typeof entry !== 'string') throw invalid(`"${where}[${index}]" is not a string`);
-    return entry;
-  });
-}
-
-function pairsAt(value: unknown, where: string): readonly (readonly [string, string])[] {
-  return bounded([...objectAt(value, where)], where).map(([name, entry]) => {
-    if (typeof entry !== 'string') throw invalid(`an entry of "${where}" is not a string`);
-    return [name, entry];
-  });
-}
-
-function stringAt(value: unknown, where: string): string | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value !== 'string') throw invalid(`"${where}" is not a string`);
-  if (value.includes('\0')) throw invalid(`"${where}" holds a NUL byte`);
-  return value;
-}
-
-function numberAt(value: unknown, where: string): number | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value !== 'number' || !Number.isInteger(value))
-    throw invalid(`"${where}" is not a whole number`);
-  return value;
-}
-
-function bounded<T>(list: readonly T[], where: string): readonly T[] {
-  if (list.length <= specLimits.maxEntries) return list;
-  throw invalid(`"${where}" has ${list.length} entries; at most ${specLimits.maxEntries} are read`);
-}
-
-function invalid(what: string): ShimError {
-  return new ShimError('invalid-argument', `the container's config.json: ${what}`);
 }

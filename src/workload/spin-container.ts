@@ -10,7 +10,7 @@ import type {
 } from '../engine/engine-process.ts';
 import { type PrepareSource, prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
-import { ShimError } from '../error.ts';
+import { type ErrorCode, ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Phases } from '../telemetry/phases.ts';
 import type { AppMemo } from './app-memo.ts';
@@ -23,7 +23,7 @@ import { engineShare } from './engine-share.ts';
 import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
-import { securityOf } from './security-context.ts';
+import { callFilterOf, securityOf } from './security-context.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
@@ -48,6 +48,9 @@ export type SpinRuntime = {
   readonly isSpinImage: (id: string) => Promise<boolean>;
   readonly log: Logger;
 };
+
+/** What becomes of an engine that is refused a system call. */
+const maybeRefused: ReadonlySet<ErrorCode> = new Set(['internal', 'permission-denied', 'unavailable']);
 
 /** One Spin container. */
 export type SpinContainerOptions = {
@@ -97,12 +100,12 @@ export class SpinContainer implements Workload {
     });
   }
 
-  /** An engine that the kernel killed for want of memory knows nothing of it. */
+  /** An engine that the kernel killed for want of memory knows nothing of it, nor does one that was refused a system call. */
   async #explained<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
-      if (!(await this.#held.outOfMemory().catch(() => false))) throw error;
+      if (!(await this.#held.outOfMemory().catch(() => false))) throw this.#withFilter(error);
       const limit = this.#options.bundle.spec.resources.memoryLimit;
       throw new ShimError(
         'resource-exhausted',
@@ -112,11 +115,24 @@ export class SpinContainer implements Workload {
     }
   }
 
+  /** Tells of the pod's seccomp profile with an error that it may be behind. */
+  #withFilter(thrown: unknown): unknown {
+    if (this.#engine === undefined || this.#options.bundle.spec.seccomp.size === 0) return thrown;
+    const error = ShimError.from(thrown);
+    if (!maybeRefused.has(error.code)) return thrown;
+    return new ShimError(
+      error.code,
+      `${error.message}; the container has a seccomp profile: it may refuse a system call that an engine needs`,
+      { cause: thrown },
+    );
+  }
+
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
     const phases = new Phases<'files' | 'prepare' | 'engine' | 'claim' | 'hooks'>();
     const volumes = volumesOf(spec);
+    const filter = callFilterOf(spec);
     const { uid, gid } = securityOf(spec, false).security;
     const ownStateDir = await makeStateDirectory(bundle.path);
     await chown(ownStateDir, uid, gid);
@@ -156,7 +172,7 @@ export class SpinContainer implements Workload {
           stderr: stdio.stderr,
           stateDir,
           ...engineShare(spec.resources),
-          security,
+          security: filter === undefined ? security : { ...security, filter },
           grants: granted.grants,
           volumes: stores,
           ...files,

@@ -85,10 +85,15 @@ export type ContainerInput = {
   readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
   readonly noNewPrivileges?: boolean;
   readonly readonlyRootfs?: boolean;
+  readonly seccomp?: SecurityProfile;
+  readonly apparmor?: SecurityProfile;
   readonly privileged?: boolean;
   /** In the pod's pid namespace; the pod says so too. */
   readonly sharedPid?: boolean;
 };
+
+/** A profile by containerd's own choice, or by its path (seccomp) or name (AppArmor) on the node. */
+export type SecurityProfile = 'RuntimeDefault' | 'Unconfined' | { readonly localhost: string };
 
 export type HostMount = {
   readonly containerPath: string;
@@ -421,10 +426,19 @@ function containerConfig(input: ContainerInput): object {
           drop_capabilities: input.capabilities?.drop ?? [],
         },
         no_new_privs: input.noNewPrivileges ?? false,
+        seccomp: securityProfile(input.seccomp),
+        apparmor: securityProfile(input.apparmor),
         namespace_options: { pid: input.sharedPid === true ? 'POD' : 'CONTAINER' },
       },
     },
   };
+}
+
+function securityProfile(profile: SecurityProfile | undefined): object | null {
+  if (profile === undefined) return null;
+  return typeof profile === 'string'
+    ? { profile_type: profile }
+    : { profile_type: 'Localhost', localhost_ref: profile.localhost };
 }
 
 function linuxResources(resources: Resources): object {
