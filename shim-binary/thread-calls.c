@@ -5,6 +5,7 @@
    signal; this does the same for the calls it has nothing for. The engine loads it through node:ffi. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,6 +16,9 @@
 
 #define SLICE_NS 10000000L /* pause between two looks at whether the threads still live */
 #define SLICES_MAX 500     /* 5 s */
+
+/* An argument that stands for the descriptor that the last openat of the list has given this thread. */
+#define OPENED LONG_MIN
 
 /* One system call; what it does not take is 0. */
 struct call {
@@ -39,10 +43,16 @@ static _Atomic int unanswered;
 
 static int run(const struct call *list, int count)
 {
+  long opened = -1;
   for (int i = 0; i < count; i++) {
-    const long *a = list[i].arguments;
-    if (syscall(list[i].number, a[0], a[1], a[2], a[3], a[4]) < 0)
+    long a[5];
+    for (int j = 0; j < 5; j++)
+      a[j] = list[i].arguments[j] == OPENED ? opened : list[i].arguments[j];
+    long result = syscall(list[i].number, a[0], a[1], a[2], a[3], a[4]);
+    if (result < 0)
       return errno;
+    if (list[i].number == SYS_openat)
+      opened = result;
   }
   return 0;
 }

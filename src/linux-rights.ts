@@ -1,5 +1,5 @@
 import { dlopen, getRawPointer } from 'node:ffi';
-import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { ShimError } from './error.ts';
 import { bpfDescriptor, check } from './linux.ts';
 
@@ -17,11 +17,14 @@ const { functions: libc } = dlopen(null, {
 const onArm = process.arch === 'arm64';
 const numbers = {
   capset: onArm ? 91n : 126n,
+  close: onArm ? 57n : 3n,
+  openat: onArm ? 56n : 257n,
   prctl: onArm ? 167n : 157n,
   setgroups: onArm ? 159n : 116n,
   setresgid: onArm ? 149n : 119n,
   setresuid: onArm ? 147n : 117n,
   setns: onArm ? 268n : 308n,
+  write: onArm ? 64n : 1n,
   seccomp: onArm ? 277n : 317n,
   landlockCreateRuleset: 444n,
   landlockAddRule: 445n,
@@ -136,6 +139,31 @@ function encodeCalls(list: readonly Call[]): Buffer {
 export function enterNetworkCall(fd: number): Call {
   const cloneNewNet = 0x40000000n;
   return [numbers.setns, BigInt(fd), cloneNewNet];
+}
+
+/** Stands in a call for the descriptor that the thread's last openat has given. */
+const opened = -(2n ** 63n);
+
+/**
+ * The calls by which a thread takes an AppArmor profile: `open` while it is root's, `take` when it is not any more. Only a
+ * thread itself may do so, through a file of its own in /proc.
+ */
+export function appArmorCalls(profile: string): {
+  readonly open: readonly Call[];
+  readonly take: readonly Call[];
+} {
+  const current = '/proc/thread-self/attr/current';
+  const path = '/proc/thread-self/attr/apparmor/current';
+  const [fromHere, writeOnly, closeOnExec] = [-100n, 1n, 0o2000000n];
+  const name = Buffer.from(`${existsSync(path) ? path : current}\0`);
+  const order = Buffer.from(`changeprofile ${profile}`);
+  return {
+    open: [[numbers.openat, fromHere, name, writeOnly | closeOnExec]],
+    take: [
+      [numbers.write, opened, order, BigInt(order.length)],
+      [numbers.close, opened],
+    ],
+  };
 }
 
 function prctl(option: number, ...args: readonly (bigint | number)[]): Call {

@@ -126,6 +126,18 @@ describe('an engine that belongs to a container', options, () => {
     );
   });
 
+  test('does not start without the AppArmor profile that it is to take', async (t) => {
+    const closed = await temporaryFolder(t);
+    await assert.rejects(
+      confinedScript(
+        closed,
+        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [], appArmorProfile: "spin-no-such-profile" }, nothing, 80)',
+      ),
+      // The kernel's word where there is no AppArmor, or not that profile.
+      /giving up rights failed .*with errno (22|2)\b/,
+    );
+  });
+
   test('nothing but what it was granted can be opened, by whatever thread', async (t) => {
     const granted = await temporaryFolder(t);
     await writeFile(join(granted, 'file'), 'granted');

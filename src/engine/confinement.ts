@@ -1,6 +1,7 @@
 import { accessSync, constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { ShimError } from '../error.ts';
 import {
+  appArmorCalls,
   boundingCalls,
   capabilities,
   capabilitySet,
@@ -85,11 +86,13 @@ export class Confinement {
             ['/dev/null', ...paths.writable],
           );
     try {
-      const restrict = ruleset === undefined ? [] : [ruleset.call];
+      const profile = security.appArmorProfile;
+      const { open, take } = profile === undefined ? { open: [], take: [] } : appArmorCalls(profile);
+      const last = ruleset === undefined ? take : [...take, ruleset.call];
       this.#threads.run(
         'giving up rights',
-        [...identityCalls(security), ...restrict],
-        [...identityCalls(security, this.#onMain), ...restrict],
+        [...open, ...identityCalls(security), ...last],
+        [...open, ...identityCalls(security, this.#onMain), ...last],
       );
     } finally {
       ruleset?.close();

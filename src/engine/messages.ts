@@ -36,8 +36,10 @@ export type EngineSecurity = {
   /** Capabilities that stay, by number (capabilities(7)). */
   readonly capabilities: readonly number[];
   readonly limits: readonly ResourceLimit[];
+  /** Name of an AppArmor profile that this machine has. */
+  readonly appArmorProfile?: string | undefined;
   /** What is refused besides what the engine's own filter refuses. */
-  readonly filter?: CallFilter;
+  readonly filter?: CallFilter | undefined;
 };
 
 /** A folder of the node, or one below it, that a component sees. */

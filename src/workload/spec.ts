@@ -76,6 +76,10 @@ export type Spec = {
   readonly uid: number;
   readonly gid: number;
   readonly additionalGids: readonly number[];
+  /** Name of the AppArmor profile; '' for none asked for. */
+  readonly appArmorProfile: string;
+  /** '' for none asked for. */
+  readonly selinuxLabel: string;
   /** Names of the effective capabilities, `CAP_CHOWN`. */
   readonly effectiveCapabilities: readonly string[];
   readonly ambientCapabilities: readonly string[];
@@ -119,6 +123,8 @@ export function parseSpec(text: string): Spec {
     additionalGids: listAt(user.get('additionalGids'), 'process.user.additionalGids').map((gid, index) =>
       idAt(gid, `process.user.additionalGids[${index}]`),
     ),
+    appArmorProfile: stringAt(processTable.get('apparmorProfile'), 'process.apparmorProfile') ?? '',
+    selinuxLabel: stringAt(processTable.get('selinuxLabel'), 'process.selinuxLabel') ?? '',
     effectiveCapabilities: stringsAt(capabilities.get('effective'), 'process.capabilities.effective'),
     ambientCapabilities: stringsAt(capabilities.get('ambient'), 'process.capabilities.ambient'),
     rlimits: listAt(processTable.get('rlimits'), 'process.rlimits').map(parseRlimit),

@@ -24,6 +24,7 @@ import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
 import { callFilterOf, securityOf } from './security-context.ts';
+import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
@@ -132,7 +133,8 @@ export class SpinContainer implements Workload {
     const { spec } = bundle;
     const phases = new Phases<'files' | 'prepare' | 'engine' | 'claim' | 'hooks'>();
     const volumes = volumesOf(spec);
-    const filter = callFilterOf(spec);
+    assertNoLabel(spec);
+    const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
     const { uid, gid } = securityOf(spec, false).security;
     const ownStateDir = await makeStateDirectory(bundle.path);
     await chown(ownStateDir, uid, gid);
@@ -172,7 +174,7 @@ export class SpinContainer implements Workload {
           stderr: stdio.stderr,
           stateDir,
           ...engineShare(spec.resources),
-          security: filter === undefined ? security : { ...security, filter },
+          security: { ...security, ...asked },
           grants: granted.grants,
           volumes: stores,
           ...files,

@@ -7,6 +7,7 @@ import { guestScript, guestUnit, unitName } from './vm-guest.ts';
 
 /** Debian's packages in the machine: what boots it and what the tests need (build/setup.sh). */
 const packages = [
+  'apparmor',
   'ca-certificates',
   'containerd',
   'containernetworking-plugins',

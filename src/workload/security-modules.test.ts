@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
+import { parseSpec } from './spec.ts';
+
+/** A folder with files as sysfs shows them. */
+function sysfs(t: TestContext, files: Readonly<Record<string, string>>): string {
+  const root = mkdtempSync(join(tmpdir(), 'sys-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  return root;
+}
+
+const asking = parseSpec(
+  '{"process":{"apparmorProfile":"pods","selinuxLabel":"system_u:object_r:pods_t:s0"}}',
+);
+const notAsking = parseSpec('{"process":{}}');
+const enabled = 'module/apparmor/parameters/enabled';
+const profiles = 'kernel/security/apparmor/profiles';
+
+test('a container that asks for nothing runs everywhere', (t) => {
+  for (const sys of [sysfs(t, {}), sysfs(t, { [enabled]: 'Y\n', 'fs/selinux/enforce': '1' })]) {
+    assert.equal(appArmorProfileOf(notAsking, sys), undefined);
+    assertNoLabel(notAsking, sys);
+  }
+});
+
+test('an AppArmor profile is taken where it is loaded', (t) => {
+  const sys = sysfs(t, { [enabled]: 'Y\n', [profiles]: 'other (enforce)\npods (enforce)\n' });
+  assert.equal(appArmorProfileOf(asking, sys), 'pods');
+});
+
+for (const [what, files, message] of [
+  ['has no AppArmor', {}, /"pods", and this node has no AppArmor/],
+  ['has it off', { [enabled]: 'N\n' }, /"pods", and this node has no AppArmor/],
+  [
+    'does not have the profile',
+    { [enabled]: 'Y\n', [profiles]: 'podsandmore (enforce)\n' },
+    /not loaded on this node/,
+  ],
+] as const) {
+  test(`an AppArmor profile is refused where the node ${what}`, (t) => {
+    const sys = sysfs(t, files);
+    assert.throws(() => appArmorProfileOf(asking, sys), { code: 'failed-precondition', message });
+  });
+}
+
+test('a name that is no plain one is left to the kernel', (t) => {
+  const sys = sysfs(t, { [enabled]: 'Y\n', [profiles]: '' });
+  for (const appArmorProfile of [':tenant:pods', 'pods//&more', 'unconfined'])
+    assert.equal(appArmorProfileOf({ appArmorProfile }, sys), appArmorProfile);
+});
+
+test('an SELinux label is refused, with the reason of the node', (t) => {
+  assert.throws(() => assertNoLabel(asking, sysfs(t, {})), {
+    code: 'failed-precondition',
+    message: /"system_u:object_r:pods_t:s0", and this node has no SELinux/,
+  });
+  assert.throws(() => assertNoLabel(asking, sysfs(t, { 'fs/selinux/enforce': '1' })), {
+    code: 'unsupported',
+    message: /which an engine cannot take/,
+  });
+});
