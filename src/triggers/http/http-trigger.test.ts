@@ -353,6 +353,39 @@ test('response trailers follow a chunked body, without those that would frame th
   assert.ok(text.toLowerCase().endsWith('4\r\nbody\r\n0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n'), text);
 });
 
+for (const pace of ['at once', 'later'])
+  test(`trailers that are announced and given ${pace} follow a chunked body; elsewhere neither is sent`, async (t) => {
+    const { port } = await serve(t, async (_component, { method, pathWithQuery, response }) => {
+      const length = pathWithQuery === '/length' ? [['content-length', Buffer.from('4')] as const] : [];
+      response.start(pathWithQuery === '/304' ? 304 : 200, [['trailer', Buffer.from('x-sum')], ...length]);
+      if (pace === 'later') await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+      if (method === 'GET' && pathWithQuery !== '/304') response.write(Buffer.from('body'));
+      response.end([['x-sum', Buffer.from('1')]]);
+    });
+    const chunked = parse(await rawExchange(port, request('/')));
+    assert.equal(chunked.fields.get('trailer'), 'x-sum');
+    assert.equal(chunked.body.toLowerCase(), '4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n');
+    const old = parse(await rawExchange(port, request('/').replace('1.1', '1.0')));
+    const counted = parse(await rawExchange(port, request('/length')));
+    for (const { status, fields, body } of [old, counted])
+      assert.deepEqual([status, fields.has('trailer'), body], [200, false, 'body']);
+    const head = parse(await rawExchange(port, request('/', [], 'HEAD')));
+    const unchanged = parse(await rawExchange(port, request('/304')));
+    for (const [{ status, fields, body }, expected] of [
+      [head, 200],
+      [unchanged, 304],
+    ] as const)
+      assert.deepEqual([status, fields.has('trailer'), body], [expected, false, '']);
+  });
+
+test('trailers that are announced and do not come: the answer is whole without them', async (t) => {
+  const { port } = await serve(t, async (_component, exchange) =>
+    answer(exchange, 200, 'body', [['trailer', 'x-sum']]),
+  );
+  const { status, fields, body } = parse(await rawExchange(port, request('/')));
+  assert.deepEqual([status, fields.has('trailer'), body], [200, false, 'body']);
+});
+
 test('a second start is refused', async (t) => {
   const failures: string[] = [];
   const { port } = await serve(t, async (_component, exchange) => {

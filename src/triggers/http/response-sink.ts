@@ -50,6 +50,7 @@ export class ServerResponseSink implements ResponseSink {
   /** The head's fields: names and values in turn, each character of a value a byte. */
   #fields: string[] = [];
   #hasLength = false;
+  #announcesTrailers = false;
   #held: Uint8Array[] = [];
   #heldLength = 0;
   #waiting: Set<() => void> | undefined;
@@ -75,6 +76,7 @@ export class ServerResponseSink implements ResponseSink {
       checkField(name, text);
       fields.push(name, text);
       if (name === 'content-length') this.#hasLength = true;
+      else if (name === 'trailer') this.#announcesTrailers = true;
     }
     this.#state = 'head-held';
     this.#status = status;
@@ -186,7 +188,14 @@ export class ServerResponseSink implements ResponseSink {
     }
     if (this.#closing()) fields.push('connection', 'close');
     else this.#response.removeHeader('connection');
-    this.#response.writeHead(this.#status, fields);
+    // Node refuses a head that announces trailers where none can follow.
+    const drops = this.#announcesTrailers && (length !== undefined || !this.#isChunked(this.#response));
+    this.#response.writeHead(this.#status, drops ? without('trailer', fields) : fields);
+  }
+
+  /** Whether a body of unknown length goes out in chunks. */
+  #isChunked({ req }: ServerResponse): boolean {
+    return !this.#hasLength && req.httpVersion === '1.1' && req.method !== 'HEAD' && allowsLength(this.#status);
   }
 }
 
@@ -232,6 +241,14 @@ function grouped(fields: readonly string[]): Record<string, string[]> {
     values.set(name, [...(values.get(name) ?? []), fields[index + 1] ?? '']);
   }
   return Object.fromEntries(values);
+}
+
+/** The fields but those of one name, which is lower-case. */
+function without(name: string, fields: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let index = 0; index + 1 < fields.length; index += 2)
+    if (fields[index] !== name) kept.push(fields[index] ?? '', fields[index + 1] ?? '');
+  return kept;
 }
 
 function latin1(value: Uint8Array): string {
