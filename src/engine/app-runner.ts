@@ -6,13 +6,15 @@ import type { InstanceScope } from '../host/scope.ts';
 import { isWasi03 } from '../host/wasi-0.3/imports.ts';
 import { LineThrottle } from '../telemetry/line-throttle.ts';
 import { Phases } from '../telemetry/phases.ts';
-import { HttpTriggerServer } from '../triggers/http/http-trigger.ts';
+import { AnswerGroup } from '../triggers/http/answer-group.ts';
+import { HttpTriggerServer, type Invoke } from '../triggers/http/http-trigger.ts';
 import { routeLines } from '../triggers/http/route-lines.ts';
 import { readAppLimits } from './app-limits.ts';
 import { type AppSettings, resolveSettings } from './app-settings.ts';
 import { grantOf, openSharedServices, type SharedServices } from './component-grant.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import type { ComponentRuntime } from './guest-instance.ts';
+import { GuestPace } from './guest-pace.ts';
 import { findHttpHandler, isAsynchronous } from './http-export.ts';
 import { type HttpComponent, invokeHttp } from './http-invocation.ts';
 import { isProvidedBySpin } from './import-names.ts';
@@ -41,6 +43,8 @@ export type Surroundings = {
   readonly wake: () => void;
   /** Whether another worker has told already what there is to tell of the app. */
   readonly quiet?: boolean;
+  /** Whether a guest of the app has kept another worker's thread for so long that it was ended or got a stand-in. */
+  readonly wary?: boolean;
   /** Plans that were read while their core modules were compiled. */
   readonly plans?: PlansAhead;
 };
@@ -81,25 +85,33 @@ export class AppRunner {
     phases.end('settings');
     const services = openSharedServices(claim, settings, surroundings);
     phases.end('services');
-    const { board, permits, quiet } = surroundings;
-    const desk = new RequestDesk(
-      limits,
-      new Permits(limits, permits?.ledger, permits?.worker),
-      board,
-      surroundings,
-    );
+    const { board, permits, quiet, wake } = surroundings;
+    const answers = new AnswerGroup();
+    const desk = new RequestDesk(limits, new Permits(limits, permits?.ledger, permits?.worker), board, {
+      wake,
+      beforeGuest: (now, slow) => answers.beforeGuest(now, slow),
+    });
     const components = new Map<string, HttpComponent>();
-    const parts = { claim, settings, services, desk, quiet: quiet === true, plans: surroundings.plans };
+    const parts = {
+      claim,
+      settings,
+      services,
+      desk,
+      quiet: quiet === true,
+      wary: surroundings.wary === true,
+      plans: surroundings.plans,
+    };
     for (const component of compiled) {
       if (isCalledByHttp(component.id, settings))
         components.set(component.id, await loadComponent(component, parts, phases));
     }
-    const server = new HttpTriggerServer(settings.app, (id, exchange) => {
+    const invoke: Invoke = (id, exchange) => {
       const component = components.get(id);
       if (component === undefined)
         return Promise.reject(new ShimError('internal', `component "${id}" is not loaded`));
       return invokeHttp(component, exchange, desk);
-    });
+    };
+    const server = new HttpTriggerServer(settings.app, invoke, {}, answers);
     if (quiet !== true) for (const warning of server.router.warnings) services.stderr.line(warning);
     const inspected: Inspected = {
       requests: desk,
@@ -160,12 +172,13 @@ type Parts = {
   readonly services: SharedServices;
   readonly desk: RequestDesk;
   readonly quiet: boolean;
+  readonly wary: boolean;
   readonly plans: PlansAhead | undefined;
 };
 
 async function loadComponent(
   compiled: CompiledComponent,
-  { claim, settings, services, desk, quiet, plans }: Parts,
+  { claim, settings, services, desk, quiet, wary, plans }: Parts,
   phases: Phases<ClaimPhase>,
 ): Promise<HttpComponent> {
   const { id, entry } = compiled;
@@ -201,6 +214,7 @@ async function loadComponent(
     handler,
     asynchronous: isAsynchronous(handler),
     makeHosts: () => new HostObjects(grant, missing, wasi03),
+    pace: new GuestPace(wary),
     refusals: new LineThrottle((line) => services.stderr.line(line)),
   };
 }

@@ -44,7 +44,7 @@ function smallApp(changes: Partial<AppLimits>, acquire: (board: RequestBoard) =>
     handler: 'h',
     refusals: new LineThrottle((line) => lines.push(line)),
   } as unknown as HttpComponent;
-  const desk = new RequestDesk(limits, permits, board, { wake: () => {} });
+  const desk = new RequestDesk(limits, permits, board, { wake: () => {}, beforeGuest: () => {} });
   return { answers, desk, lines, permits, request: () => invokeHttp(component, exchange, desk) };
 }
 

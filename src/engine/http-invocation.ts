@@ -5,6 +5,7 @@ import { GuestExit } from '../host/wasi/cli.ts';
 import { acceptExchange, type ExchangeOutcome, sendFailure } from '../host/wasi/http/accept-exchange.ts';
 import type { LineThrottle } from '../telemetry/line-throttle.ts';
 import type { ComponentRuntime, HostMaker } from './guest-instance.ts';
+import type { GuestPace } from './guest-pace.ts';
 import { answerWithHandler } from './http-answer.ts';
 import type { RequestDesk } from './request-desk.ts';
 
@@ -18,6 +19,8 @@ export type HttpComponent = {
   readonly asynchronous: boolean;
   /** Makes the host objects of each of its instances. */
   readonly makeHosts: HostMaker;
+  /** How long its guests keep the thread. */
+  readonly pace: GuestPace;
   /** Lines about requests that found no room. */
   readonly refusals: LineThrottle;
 };
@@ -43,7 +46,7 @@ export async function invokeHttp(
   desk: RequestDesk,
 ): Promise<void> {
   const { permits } = desk;
-  const scope = desk.open(`component "${component.runtime.id}", ${requestLine(exchange)}`);
+  const scope = desk.open(`component "${component.runtime.id}", ${requestLine(exchange)}`, component.pace);
   const onGone = (): void => scope.end(new Error('the client closed the connection'));
   exchange.signal.addEventListener('abort', onGone, { once: true });
   if (exchange.signal.aborted) onGone();

@@ -114,9 +114,12 @@ export class RequestBoard {
   }
 }
 
-/** Milliseconds of the machine's monotonic clock, the same in all threads; never 0, and wraps after 24 days. */
-export function clockMs(): number {
-  return (performance.now() + clockOffset) | 0 || 1;
+/**
+ * Milliseconds of the machine's monotonic clock, the same in all threads; never 0, and wraps after 24 days. `now` is a
+ * reading of this thread's `performance.now()`.
+ */
+export function clockMs(now: number = performance.now()): number {
+  return (now + clockOffset) | 0 || 1;
 }
 
 /** A thread's own `performance.now()` starts with the thread. */

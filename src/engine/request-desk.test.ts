@@ -1,16 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { AnswerGroup } from '../triggers/http/answer-group.ts';
 import { type AppLimits, defaultAppLimits } from './app-limits.ts';
+import { GuestPace, slowStretchMs } from './guest-pace.ts';
 import { Permits } from './permits.ts';
 import { msBetween, RequestBoard } from './request-board.ts';
 import { lateGuestGraceMs, RequestDesk } from './request-desk.ts';
 
-function makeDesk(changes: Partial<AppLimits> = {}) {
+function makeDesk(changes: Partial<AppLimits> = {}, answers = new AnswerGroup()) {
   const limits = { ...defaultAppLimits, ...changes };
   const board = new RequestBoard();
   const woken: string[] = [];
-  const desk = new RequestDesk(limits, new Permits(limits), board, { wake: () => void woken.push('woken') });
+  const desk = new RequestDesk(limits, new Permits(limits), board, {
+    wake: () => void woken.push('woken'),
+    beforeGuest: (now, slow) => answers.beforeGuest(now, slow),
+  });
   return { board, desk, woken };
 }
 
@@ -95,4 +100,43 @@ test('a wait that is over puts its guest on the board; going on again in the sam
   board.watched = false;
   desk.enter(two);
   assert.deepEqual(woken, ['woken', 'woken']);
+});
+
+/** Keeps the thread as a guest that computes does. */
+function compute(milliseconds: number): void {
+  for (const until = performance.now() + milliseconds; performance.now() < until; );
+}
+
+test('after a component was slow once, an answer of another is sent before it is called again', async () => {
+  const answers = new AnswerGroup();
+  const { desk } = makeDesk({}, answers);
+  const sent: string[] = [];
+  const give = (name: string): void => {
+    const answer = { send: () => void sent.push(name), endOfTurn: () => {} };
+    answers.begin(answer);
+    answers.complete(answer);
+  };
+  give('first');
+  give('second');
+  await turn();
+
+  const [slow, other] = [new GuestPace(), new GuestPace()];
+  desk.enter(desk.open('GET /slow', slow));
+  compute(2 * slowStretchMs);
+  // Where the next guest goes on the stretch is over.
+  desk.enter(desk.open('GET /other', other));
+  assert.deepEqual([slow.isSlow, sent.length], [true, 2]);
+  give('held');
+  assert.equal(answers.waiting, 1);
+  desk.enter(desk.open('GET /slow', slow));
+  assert.deepEqual([sent.at(-1), answers.waiting], ['held', 0]);
+});
+
+test('the last stretch of a turn counts as well', async () => {
+  const { desk } = makeDesk();
+  const pace = new GuestPace();
+  desk.enter(desk.open('GET /', pace));
+  compute(2 * slowStretchMs);
+  await turn();
+  assert.equal(pace.isSlow, true);
 });

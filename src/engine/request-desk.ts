@@ -1,6 +1,7 @@
 import { ShimError } from '../error.ts';
 import { InstanceScope } from '../host/scope.ts';
 import { type AppLimits, formatDuration, limitSettings } from './app-limits.ts';
+import { GuestPace } from './guest-pace.ts';
 import type { Permits } from './permits.ts';
 import { clockMs, msBetween, type RequestBoard } from './request-board.ts';
 
@@ -14,6 +15,8 @@ export const lateGuestGraceMs = 20;
 export type DeskEvents = {
   /** A guest went on while nobody watches the board. */
   readonly wake: () => void;
+  /** A guest is about to go on; `now` is `performance.now()`, `slow` tells what guests of its component did of late. */
+  readonly beforeGuest: (now: number, slow: boolean) => void;
 };
 
 /** A request in flight: how it is described, and its age. */
@@ -27,21 +30,24 @@ export class RequestDesk {
   readonly permits: Permits;
   readonly #limits: AppLimits;
   readonly #board: RequestBoard;
-  readonly #wake: () => void;
+  readonly #events: DeskEvents;
   readonly #inFlight = new Set<RequestScope>();
   #timer: NodeJS.Timeout | undefined;
   /** The request whose guest went on last in this turn of the event loop. */
   #current: RequestScope | undefined;
+  /** Since when, on the clock of `performance.now`. */
+  #since = 0;
   readonly #onTurn = (): void => {
+    this.#current?.pace.note(performance.now() - this.#since);
     this.#current = undefined;
     this.#board.leave();
   };
 
-  constructor(limits: AppLimits, permits: Permits, board: RequestBoard, { wake }: DeskEvents) {
+  constructor(limits: AppLimits, permits: Permits, board: RequestBoard, events: DeskEvents) {
     this.permits = permits;
     this.#limits = limits;
     this.#board = board;
-    this.#wake = wake;
+    this.#events = events;
   }
 
   /** Requests in flight. */
@@ -58,9 +64,9 @@ export class RequestDesk {
     }));
   }
 
-  /** A request has arrived; `text` describes it in the log. Its time begins. */
-  open(text: string): RequestScope {
-    const scope = new RequestScope(this, this.#board.begin(text), clockMs());
+  /** A request has arrived; `text` describes it in the log, `pace` is that of its component. Its time begins. */
+  open(text: string, pace: GuestPace = new GuestPace()): RequestScope {
+    const scope = new RequestScope(this, this.#board.begin(text), clockMs(), pace);
     this.#inFlight.add(scope);
     if (this.#timer === undefined && this.#limits.requestTimeoutMs !== 0)
       this.#arm(this.#limits.requestTimeoutMs);
@@ -77,7 +83,10 @@ export class RequestDesk {
     // Anew in each turn only: who never lets the loop turn has but one stretch of time.
     if (this.#current === scope) return;
     const board = this.#board;
-    const now = clockMs();
+    const reading = performance.now();
+    const now = clockMs(reading);
+    this.#current?.pace.note(reading - this.#since);
+    this.#since = reading;
     const { busyTimeoutMs, requestTimeoutMs } = this.#limits;
     const ownMs =
       requestTimeoutMs === 0
@@ -87,9 +96,10 @@ export class RequestDesk {
     board.enter(scope.slot, now, (now + dueMs) | 0);
     if (this.#current === undefined) setImmediate(this.#onTurn);
     this.#current = scope;
+    this.#events.beforeGuest(reading, scope.pace.isSlow);
     if (board.watched) return;
     board.watched = true;
-    this.#wake();
+    this.#events.wake();
   }
 
   #arm(milliseconds: number): void {
@@ -127,13 +137,16 @@ export class RequestScope extends InstanceScope {
   readonly slot: number;
   /** When it arrived, on the clock of the board. */
   readonly begun: number;
+  /** How long guests of its component keep the thread. */
+  readonly pace: GuestPace;
   readonly #desk: RequestDesk;
 
-  constructor(desk: RequestDesk, slot: number, begun: number) {
+  constructor(desk: RequestDesk, slot: number, begun: number, pace: GuestPace) {
     super();
     this.#desk = desk;
     this.slot = slot;
     this.begun = begun;
+    this.pace = pace;
   }
 
   protected override resumed(): void {

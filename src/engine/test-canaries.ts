@@ -11,6 +11,7 @@ import type { ByteSink } from '../host/wasi/io.ts';
 import { LineThrottle } from '../telemetry/line-throttle.ts';
 import { defaultAppLimits } from './app-limits.ts';
 import type { ComponentRuntime, GuestInstance, HostMaker } from './guest-instance.ts';
+import { GuestPace } from './guest-pace.ts';
 import { invokeHttp } from './http-invocation.ts';
 import { defaultPoolLimits, LinkedRuntime } from './linked-runtime.ts';
 import { CompiledPlan } from './linker/compiled-plan.ts';
@@ -80,6 +81,7 @@ export class Canary {
   readonly #preopens: Preopens;
   readonly #desk = new RequestDesk(defaultAppLimits, new Permits(defaultAppLimits), new RequestBoard(), {
     wake: () => {},
+    beforeGuest: () => {},
   });
   readonly #output: string[] = [];
   readonly #log: string[] = [];
@@ -182,6 +184,7 @@ export class Canary {
           handler: this.#handler,
           makeHosts: this.#makeHosts,
           asynchronous: false,
+          pace: new GuestPace(),
           refusals: new LineThrottle((line) => this.#log.push(line)),
         },
         exchange,

@@ -80,6 +80,8 @@ export class WorkerCrew {
   readonly #members: Member[] = [];
   #listening: { readonly fd: number; readonly address: string } | undefined;
   #failures: number[] = [];
+  /** Whether a guest has held up a worker for long, or ended it. */
+  #wary = false;
   #draining = false;
   #timer: NodeJS.Timeout | undefined;
   #retirement: NodeJS.Timeout | undefined;
@@ -132,6 +134,7 @@ export class WorkerCrew {
     if (member === undefined) return;
     this.#permits.forget(member.number);
     if (this.#draining || this.#listening === undefined || member.phase === 'retiring') return;
+    this.#wary = true;
     if (member.ended === undefined) {
       process.stderr.write(`worker failed: ${reason}\n`);
       this.#events.tell(
@@ -208,6 +211,7 @@ export class WorkerCrew {
       permits: this.#permits.buffer,
       worker: number,
       quiet,
+      wary: this.#wary,
     });
   }
 
@@ -295,6 +299,7 @@ export class WorkerCrew {
 
   /** One worker more while guests that compute hold up all there are, and for a while after. */
   #standIn(): void {
+    this.#wary = true;
     if (this.#draining || this.#members.length >= this.#app.size + maxStandIns) return;
     if (this.#members.some((member) => isLoading(member) || !member.stalled)) return;
     this.#hire();

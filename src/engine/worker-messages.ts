@@ -21,6 +21,8 @@ export type WorkerInput = {
   readonly worker: number;
   /** Whether another worker has told already what there is to tell of the app. */
   readonly quiet: boolean;
+  /** Whether a guest of the app has kept another worker's thread for so long that it was ended or got a stand-in. */
+  readonly wary: boolean;
 };
 
 export type WorkerRequest =

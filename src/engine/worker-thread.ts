@@ -86,6 +86,7 @@ function load(input: WorkerInput, plans: PlansAhead, wake: () => void): Promise<
     permits: { ledger: PermitLedger.at(input.permits), worker: input.worker },
     wake,
     quiet: input.quiet,
+    wary: input.wary,
     plans,
   });
 }

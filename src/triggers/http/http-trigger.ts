@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
 import type { HttpExchange } from '../../host/http-exchange.ts';
+import { AnswerGroup } from './answer-group.ts';
+import { refuseClient } from './client-error.ts';
 import { ClientSignal } from './client-signal.ts';
 import { Http2Sessions } from './http2-sessions.ts';
 import { createServer, loadHttp2 } from './node-http.ts';
@@ -34,6 +36,20 @@ type Decision =
       readonly target: RequestTarget;
     };
 
+/** An HTTP/1 connection. */
+type Connection = {
+  /** `ip:port` of the peer. */
+  readonly peer: string;
+  /** Its last request was malformed: what follows is not read as a request. */
+  isRefused: boolean;
+  /** Its client has sent a request before it had the answer to the last one. */
+  isPipelined: boolean;
+};
+
+function connectionOf(socket: Socket): Connection {
+  return { peer: peerOf(socket), isRefused: false, isPipelined: false };
+}
+
 /** First bytes of an HTTP/2 connection with prior knowledge. */
 const http2Preface = 'PRI';
 
@@ -49,6 +65,8 @@ export class HttpTriggerServer {
   readonly #app: App;
   readonly #invoke: Invoke;
   readonly #limits: HttpServerLimits;
+  readonly #answers: AnswerGroup;
+  readonly #sendComplete = (): void => this.#answers.sendComplete();
   readonly #http1: Http1Server;
   /** Made when the first client speaks HTTP/2. */
   #http2: Http2Server | undefined;
@@ -56,18 +74,23 @@ export class HttpTriggerServer {
   readonly #sessions: Http2Sessions;
   /** Connections that have not said yet which protocol they speak. */
   readonly #fresh = new Set<Socket>();
-  /** HTTP/1 connections whose last request was malformed: what follows on them is not read as a request. */
-  readonly #refused = new WeakSet<Socket>();
-  /** `ip:port` of the peer of each HTTP/1 connection. */
-  readonly #peers = new WeakMap<Socket, string>();
+  /** What is known of HTTP/1 connections. */
+  readonly #known = new WeakMap<Socket, Connection>();
   #connections = 0;
   #active = 0;
   #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
   #progress = (): void => {};
 
-  constructor(app: App, invoke: Invoke, limits: Partial<HttpServerLimits> = {}) {
+  /** `answers` are those of this thread; whoever calls guests on it tells them so. */
+  constructor(
+    app: App,
+    invoke: Invoke,
+    limits: Partial<HttpServerLimits> = {},
+    answers: AnswerGroup = new AnswerGroup(),
+  ) {
     this.#app = app;
     this.#invoke = invoke;
+    this.#answers = answers;
     this.#limits = { ...defaultHttpServerLimits, ...limits };
     this.router = new Router(
       app.triggers.filter((trigger): trigger is HttpTrigger => trigger.type === 'http'),
@@ -95,6 +118,15 @@ export class HttpTriggerServer {
     server.on('checkContinue', (request, response) => {
       response.writeContinue();
       this.#serve(request, response);
+    });
+    // Node would cut both of these connections by itself, with the answers that wait in this turn.
+    server.on('clientError', (error, socket) => {
+      this.#sendComplete();
+      refuseClient(error, socket as Socket);
+    });
+    server.on('connect', ({ socket }) => {
+      this.#sendComplete();
+      socket.destroy();
     });
     return server;
   }
@@ -160,6 +192,7 @@ export class HttpTriggerServer {
 
   /** Cuts every connection and stops. */
   destroy(): void {
+    this.#sendComplete();
     this.#sockets.close();
     for (const socket of this.#fresh) socket.destroy();
     this.#sessions.destroy();
@@ -199,7 +232,9 @@ export class HttpTriggerServer {
         this.#http2 ??= this.#createHttp2();
         this.#http2.emit('connection', socket);
       } else {
-        this.#peers.set(socket, peerOf(socket));
+        this.#known.set(socket, connectionOf(socket));
+        // First of all who listen: nothing can be written once they have heard that the client sends no more.
+        socket.prependListener('end', this.#sendComplete);
         this.#http1.emit('connection', socket);
         socket.resume();
       }
@@ -209,10 +244,17 @@ export class HttpTriggerServer {
 
   #serve(request: AnyRequest, response: AnyResponse): void {
     this.#active += 1;
-    const { socket } = request;
+    const connection = this.#known.get(request.socket) ?? connectionOf(request.socket);
+    // An answer to the request before is on its way, or waits for others of its turn.
+    if (!('stream' in response) && response.socket === null) {
+      connection.isPipelined = true;
+      this.#sendComplete();
+    }
     const sink = new ServerResponseSink(
       response,
-      () => this.#phase !== 'serving' || this.#refused.has(socket),
+      connection,
+      () => this.#phase !== 'serving' || connection.isRefused,
+      this.#answers,
     );
     const signal = new ClientSignal();
     response.on('close', () => {
@@ -225,17 +267,17 @@ export class HttpTriggerServer {
     response.on('error', ignore);
     // Node tells an HTTP/1 request of its failure only if it listens.
     if ('stream' in request) request.on('error', ignore);
-    if (this.#refused.has(socket)) return;
+    if (connection.isRefused) return;
     const fields = clientFields(request);
     const decision = this.#decide(request, fields);
     if (decision.kind === 'answer') {
-      if (malformed.has(decision.answer.status) && !('stream' in response)) this.#refused.add(socket);
+      if (malformed.has(decision.answer.status) && !('stream' in response)) connection.isRefused = true;
       answerWith(sink, decision.answer);
       return;
     }
     const { component, target, routed } = decision;
-    const peer = this.#peers.get(socket) ?? peerOf(socket);
-    void this.#call(component, new ServerExchange(request, sink, signal, target, fields, routed, peer));
+    const exchange = new ServerExchange(request, sink, signal, target, fields, routed, connection.peer);
+    void this.#call(component, exchange);
   }
 
   async #call(component: string, exchange: ServerExchange): Promise<void> {

@@ -1,7 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, ResponseSink } from '../../host/http-exchange.ts';
+import type { AnswerGroup, HeldAnswer } from './answer-group.ts';
 import { validateHeaderName, validateHeaderValue } from './node-http.ts';
 
 /** Body bytes held for one response before the guest has to wait. */
@@ -21,29 +23,23 @@ export const framingFields: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-type State = 'new' | 'head-held' | 'streaming' | 'finished';
+type State = 'new' | 'head-held' | 'complete' | 'streaming' | 'finished';
 
 /** Body bytes that a complete HTTP/1.1 answer may have to go out as one text with its head. */
 const oneTextBytes = 16 * 1024;
 
-/** Sinks whose head is held until the end of this turn of the event loop. */
-let heldSinks: ServerResponseSink[] = [];
-
-function sendHeldSinks(): void {
-  const sinks = heldSinks;
-  heldSinks = [];
-  for (const sink of sinks) sink.endOfTurn();
-}
-
 /**
  * A response sink over Node's HTTP/1.1 or HTTP/2 response. Head and first bytes are held back for one turn of the event
- * loop: a guest that finishes within it gets `content-length` and one packet; one that takes its time is streamed.
- * Whoever makes it calls `wake` when the response has closed.
+ * loop: a guest that finishes within it gets `content-length` and one packet; one that takes its time is streamed. Over
+ * HTTP/1.1 that packet may go out together with those of others (`AnswerGroup`). Whoever makes it calls `wake` when the
+ * response has closed.
  */
-export class ServerResponseSink implements ResponseSink {
+export class ServerResponseSink implements ResponseSink, HeldAnswer {
   readonly #response: ServerResponse | Http2ServerResponse;
   readonly #isHttp2: boolean;
+  readonly #connection: { readonly isPipelined: boolean };
   readonly #closing: () => boolean;
+  readonly #answers: AnswerGroup;
   readonly #onWritten = (): void => this.wake();
   #state: State = 'new';
   #status = 0;
@@ -56,10 +52,17 @@ export class ServerResponseSink implements ResponseSink {
   #waiting: Set<() => void> | undefined;
 
   /** `closing` tells that the connection is to end with this response (the server is being stopped). */
-  constructor(response: ServerResponse | Http2ServerResponse, closing: () => boolean) {
+  constructor(
+    response: ServerResponse | Http2ServerResponse,
+    connection: { readonly isPipelined: boolean },
+    closing: () => boolean,
+    answers: AnswerGroup,
+  ) {
     this.#response = response;
     this.#isHttp2 = 'stream' in response;
+    this.#connection = connection;
     this.#closing = closing;
+    this.#answers = answers;
   }
 
   get started(): boolean {
@@ -81,11 +84,9 @@ export class ServerResponseSink implements ResponseSink {
     this.#state = 'head-held';
     this.#status = status;
     this.#fields = fields;
-    if (heldSinks.length === 0) setImmediate(sendHeldSinks);
-    heldSinks.push(this);
+    this.#answers.begin(this);
   }
 
-  /** The turn in which the head was given is over. */
   endOfTurn(): void {
     if (this.#state === 'head-held') this.#stream();
   }
@@ -127,15 +128,30 @@ export class ServerResponseSink implements ResponseSink {
   }
 
   end(trailers?: HeaderList): void {
-    if (this.#state === 'finished') return;
+    if (this.#isOver) return;
     const hasTrailers = trailers !== undefined && trailers.length > 0;
     if (this.#state === 'head-held') {
+      // What goes out on one connection of HTTP/2 is put together by Node, and Node has a pipeline's order to keep.
+      if (!hasTrailers && !this.#isHttp2 && !this.#connection.isPipelined) {
+        this.#state = 'complete';
+        this.#answers.complete(this);
+        return;
+      }
       if (hasTrailers) this.#stream();
       else this.#sendHead(this.#heldLength);
     }
+    this.#finish(hasTrailers ? trailers : undefined);
+  }
+
+  send(): void {
+    this.#sendHead(this.#heldLength);
+    this.#finish(undefined);
+  }
+
+  #finish(trailers: HeaderList | undefined): void {
     this.#state = 'finished';
     if (this.#gone) return;
-    if (hasTrailers) this.#response.addTrailers(grouped(trailerFields(trailers)));
+    if (trailers !== undefined) this.#response.addTrailers(grouped(trailerFields(trailers)));
     const last = this.#takeHeld();
     const response = this.#response as ServerResponse;
     // Node joins head and text into one piece, which costs it less than two.
@@ -144,10 +160,14 @@ export class ServerResponseSink implements ResponseSink {
   }
 
   abort(): void {
-    if (this.#state === 'finished') return;
+    if (this.#isOver) return;
     this.#state = 'finished';
     if ('stream' in this.#response) this.#response.stream.close(2);
-    else this.#response.destroy();
+    else {
+      // Behind an answer that is on its way Node would forget it, and the client wait for ever.
+      if (this.#response.socket === null) this.#response.once('socket', (socket: Socket) => socket.destroy());
+      this.#response.destroy();
+    }
   }
 
   /** Sends the head and what was held; from here on every write goes out at once. */
@@ -167,6 +187,11 @@ export class ServerResponseSink implements ResponseSink {
     this.#held = [];
     this.#heldLength = 0;
     return held.length === 1 ? (held[0] ?? empty) : Buffer.concat(held);
+  }
+
+  /** Whoever answers has done so, or given up. */
+  get #isOver(): boolean {
+    return this.#state === 'complete' || this.#state === 'finished';
   }
 
   get #gone(): boolean {
@@ -195,7 +220,9 @@ export class ServerResponseSink implements ResponseSink {
 
   /** Whether a body of unknown length goes out in chunks. */
   #isChunked({ req }: ServerResponse): boolean {
-    return !this.#hasLength && req.httpVersion === '1.1' && req.method !== 'HEAD' && allowsLength(this.#status);
+    return (
+      !this.#hasLength && req.httpVersion === '1.1' && req.method !== 'HEAD' && allowsLength(this.#status)
+    );
   }
 }
 

@@ -4,13 +4,16 @@ import type { TestContext } from 'node:test';
 import type { App, HttpTarget, HttpTrigger } from '../../app/types.ts';
 import type { HttpExchange } from '../../host/http-exchange.ts';
 import { listenTcp, refuseNewConnections } from '../../linux.ts';
+import { AnswerGroup } from './answer-group.ts';
 import { HttpTriggerServer, type Invoke } from './http-trigger.ts';
 import type { HttpServerLimits } from './server-limits.ts';
 
 /** An HTTP trigger on a real loopback socket, its guests replaced by a function. */
 export type TestTrigger = {
   readonly port: number;
-  readonly server: HttpTriggerServer /** As the engine does it: the door is closed first. */;
+  readonly server: HttpTriggerServer;
+  readonly answers: AnswerGroup;
+  /** As the engine does it: the door is closed first. */
   readonly drain: () => Promise<void>;
 };
 
@@ -34,7 +37,8 @@ export async function serve(
   app: App = appWith([['/...']]),
   limits: Partial<HttpServerLimits> = {},
 ): Promise<TestTrigger> {
-  const server = new HttpTriggerServer(app, invoke, { ...limits });
+  const answers = new AnswerGroup();
+  const server = new HttpTriggerServer(app, invoke, { ...limits }, answers);
   const { fd, port } = listenTcp({ host: '127.0.0.1', port: 0 });
   await server.listen(fd);
   t.after(() => server.destroy());
@@ -42,7 +46,7 @@ export async function serve(
     refuseNewConnections(fd);
     return server.drain();
   };
-  return { port, server, drain };
+  return { port, server, answers, drain };
 }
 
 /** Answers at once with a status, fields and a body. */
