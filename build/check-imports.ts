@@ -57,6 +57,7 @@ const leafFiles = [
   'src/bpf.ts',
   'src/error.ts',
   'src/linux.ts',
+  'src/linux-events.ts',
   'src/linux-rights.ts',
   'src/linux-memory.ts',
   'src/system-calls.ts',

@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { appFolder } from './support/apps.ts';
+import { memoryProcessFile } from './support/cgroups.ts';
 import { CriError } from './support/cri.ts';
+import type { CtrEvent } from './support/ctr.ts';
 import { type Footprint, quietFootprint } from './support/footprint.ts';
 import { buildImage, digestOf } from './support/images.ts';
+import { memoryHog } from './support/memory-hog.ts';
 import type { Pod } from './support/pod.ts';
 import { spinshim } from './support/shim.ts';
 import { SpinNode } from './support/spin-node.ts';
@@ -203,6 +206,30 @@ describe('a start that fails', { timeout: 120_000 }, () => {
     });
     await node.cri.start(third);
     await pod.remove();
+  });
+
+  test('a kill for want of memory is told at once, while the container lives on', async (t) => {
+    const resources = { memoryLimit: 128 * 1024 * 1024 };
+    const pod = await node.run({ name: 'hog', image: node.image('hello'), container: { resources } });
+    const pid = await pod.pid();
+    const hog = memoryHog();
+    t.after(() => hog.kill('SIGKILL'));
+    const events = await node.containerd.ctr().events();
+    t.after(() => events.stop());
+    await writeFile(memoryProcessFile(pid), String(hog.pid));
+    hog.stdin?.write('go\n');
+    const status = await waitFor('containerd to hear of it', async () => {
+      const now = await pod.status();
+      return now.reason === 'OOMKilled' && now;
+    });
+    assert.equal(status.state, 'CONTAINER_RUNNING');
+    assert.equal((await pod.request('/')).status, 200);
+    assert.equal(await pod.pid(), pid);
+    await pod.remove();
+    const isOf = ({ payload }: CtrEvent): boolean => payload.container_id === pod.containerId;
+    await events.waitFor((event) => event.topic === '/tasks/delete' && isOf(event));
+    const topics = events.all.filter(isOf).map(({ topic }) => topic);
+    assert.deepEqual(topics, ['/tasks/oom', '/tasks/exit', '/tasks/delete']);
   });
 
   test('a container that outgrows its memory limit is ended, and CRI tells why', async () => {

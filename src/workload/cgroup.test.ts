@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
+import { memoryHog } from '../../test/support/memory-hog.ts';
 import { Cgroup, findHierarchies } from './cgroup.ts';
 import { cgroupPathOf } from './cgroup-path.ts';
 
@@ -59,6 +60,27 @@ test('of a cgroup that systemd has removed the last reading is kept, and a kill 
   assert.deepEqual([usage, oomKills], [4096, 0]);
   write(parent, 'memory.events', 'oom 4\noom_kill 4\n');
   assert.equal((await cgroup.stats()).memory.oomKills, 1);
+});
+
+test('a kill for want of memory is told of while others of the cgroup live on', async (t) => {
+  const cgroup = newCgroup();
+  await cgroup.create({ memoryLimit: 32 * 1024 * 1024, memorySwap: 32 * 1024 * 1024 });
+  const other = sleeper();
+  const hog = memoryHog();
+  t.after(() => hog.kill('SIGKILL'));
+  for (const { pid } of [other, hog]) await cgroup.place(pid);
+  const told = Promise.withResolvers<void>();
+  const watch = cgroup.watchMemory(() => {
+    if (cgroup.memoryKills() > 0) told.resolve();
+  });
+  t.after(() => watch.close());
+  const ended = once(hog, 'exit');
+  assert.equal(cgroup.memoryKills(), 0);
+  hog.stdin?.write('go\n');
+  await told.promise;
+  assert.equal(cgroup.memoryKills(), 1);
+  assert.deepEqual(await ended, [null, 'SIGKILL']);
+  assert.equal(other.exitCode ?? other.signalCode, null);
 });
 
 test('limits are set at creation and by an update', async () => {

@@ -7,6 +7,7 @@ import { type CgroupHierarchies, parseCgroupMounts } from './cgroup-hierarchy.ts
 import { limitWrites } from './cgroup-limits.ts';
 import type { CgroupPath } from './cgroup-path.ts';
 import { type CgroupStats, readStatsV1, readStatsV2 } from './cgroup-stats.ts';
+import { MemoryWatch } from './memory-watch.ts';
 import type { SpecResources } from './spec.ts';
 import { type SystemdUnit, startScope, systemdRuns, updateScope } from './systemd-scope.ts';
 
@@ -128,6 +129,23 @@ export class Cgroup {
     const last = this.#lastStats ?? stats;
     const kills = Math.max(last.memory.oomKills, this.#killsOfParent() - this.#parentKills);
     return { ...last, memory: { ...last.memory, oomKills: kills } };
+  }
+
+  /** Processes of it that the kernel has killed for want of memory until now; 0 where that is not counted. */
+  memoryKills(): number {
+    const { version } = this.#hierarchies;
+    const file = version === 1 ? 'memory.oom_control' : 'memory.events';
+    const text = readOrEmpty(this.#file('memory', file) ?? '');
+    const read = (_: string, name: string): string => (name === file ? text : '');
+    return (version === 1 ? readStatsV1(read) : readStatsV2(read)).memory.oomKills;
+  }
+
+  /** Calls `look` when `memoryKills` may have risen. Throws where the kernel does not tell of that. */
+  watchMemory(look: () => void): MemoryWatch {
+    const folder = this.#file('memory', '');
+    if (folder === undefined)
+      throw new ShimError('unsupported', 'the node has no cgroup controller "memory"');
+    return new MemoryWatch(this.#hierarchies.version, folder, look);
   }
 
   /** Version 2 counts for a cgroup what happens in those below it, too. */

@@ -8,6 +8,7 @@ import { Cgroup, findHierarchies } from './cgroup.ts';
 import { cgroupPathOf } from './cgroup-path.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
 import { Journal } from './journal.ts';
+import type { MemoryWatch } from './memory-watch.ts';
 import { mountRootfs, unmountAll } from './mounts.ts';
 import type { SpecResources } from './spec.ts';
 import type { RootMount } from './workload.ts';
@@ -22,6 +23,9 @@ export class HeldResources {
   readonly #bundle: Bundle;
   readonly #journal: Journal;
   #cgroup: Cgroup | undefined;
+  #memoryWatch: MemoryWatch | undefined;
+  /** Kills for want of memory that have been told of. */
+  #toldKills = 0;
   #reading: { readonly at: number; readonly stats: Promise<CgroupStats> } | undefined;
 
   constructor(id: string, bundle: Bundle, log: Logger) {
@@ -103,9 +107,37 @@ export class HeldResources {
 
   /** Whether the kernel has killed a process of the container for want of memory. */
   async outOfMemory(): Promise<boolean> {
-    if (this.#cgroup === undefined) return false;
+    return (await this.#memoryKills()) > 0;
+  }
+
+  /** Calls `tell` each time the kernel has killed for want of memory, until everything is freed. */
+  watchMemory(tell: () => void): void {
+    const look = (): void => {
+      const kills = this.cgroup.memoryKills();
+      if (kills <= this.#toldKills) return;
+      this.#toldKills = kills;
+      tell();
+    };
+    try {
+      this.#memoryWatch = this.cgroup.watchMemory(look);
+    } catch (error) {
+      this.#log.warn({ instance: this.#id, err: error }, 'want of memory is told of at the end only');
+    }
+  }
+
+  /** Whether the kernel has killed for want of memory since `watchMemory` told of it last. */
+  async outOfMemoryUntold(): Promise<boolean> {
+    this.#memoryWatch?.close();
+    const kills = await this.#memoryKills();
+    const isUntold = kills > this.#toldKills;
+    this.#toldKills = Math.max(kills, this.#toldKills);
+    return isUntold;
+  }
+
+  async #memoryKills(): Promise<number> {
+    if (this.#cgroup === undefined) return 0;
     // Read anew, and kept: containerd 2.3 asks for the statistics after the end to learn the same.
-    return (await this.#read()).memory.oomKills > 0;
+    return (await this.#read()).memory.oomKills;
   }
 
   async update(resources: SpecResources): Promise<void> {
@@ -122,6 +154,7 @@ export class HeldResources {
         failures.push(error);
       }
     };
+    this.#memoryWatch?.close();
     await attempt(async () => this.#cgroup?.remove());
     await attempt(() => unmountAll(this.#journal));
     if (failures.length === 0) await attempt(() => this.#journal.remove());

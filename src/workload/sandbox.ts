@@ -67,8 +67,12 @@ export class Sandbox implements Workload {
     if (all) await this.#held.cgroup.signal(signal);
   }
 
+  watchMemory(tell: () => void): void {
+    this.#held.watchMemory(tell);
+  }
+
   outOfMemory(): Promise<boolean> {
-    return this.#held.outOfMemory();
+    return this.#held.outOfMemoryUntold();
   }
 
   async pids(): Promise<readonly number[]> {

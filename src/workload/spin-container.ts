@@ -231,8 +231,12 @@ export class SpinContainer implements Workload {
     else engine.signal(signal);
   }
 
+  watchMemory(tell: () => void): void {
+    this.#held.watchMemory(tell);
+  }
+
   outOfMemory(): Promise<boolean> {
-    return this.#held.outOfMemory();
+    return this.#held.outOfMemoryUntold();
   }
 
   pids(): Promise<readonly number[]> {

@@ -28,6 +28,10 @@ class ScriptedWorkload implements Workload {
     this.calls.push(`kill ${signal}`);
     if (signal === 9) this.end(137);
   };
+  tellOfMemory = (): void => {};
+  watchMemory = (tell: () => void): void => {
+    this.tellOfMemory = tell;
+  };
   outOfMemory = async (): Promise<boolean> => this.oom;
   pids = async (): Promise<readonly number[]> => [];
   stats = async () => readStatsV2(() => '');
@@ -114,6 +118,19 @@ test('a kill does not wait for a start that hangs', async () => {
   hanging.reject(new ShimError('unavailable', 'gone'));
   await assert.rejects(starting, { code: 'unavailable' });
   assert.equal((await task.exit).exitCode, 137);
+});
+
+test('a lack of memory is told as it happens, and no more after the end', async () => {
+  const workload = new ScriptedWorkload();
+  const made = await make(workload);
+  const task = await made.task;
+  await task.start();
+  workload.tellOfMemory();
+  assert.deepEqual(made.seen, ['created', 'started', 'oom']);
+  workload.end(0);
+  await task.exit;
+  workload.tellOfMemory();
+  assert.deepEqual(made.seen, ['created', 'started', 'oom', 'exited 0']);
 });
 
 test('a lack of memory is told before the end', async () => {

@@ -72,6 +72,7 @@ export class Task {
     try {
       const task = new Task(options, await workload.create());
       observer.created(task);
+      workload.watchMemory(() => task.#outOfMemory());
       return task;
     } catch (error) {
       const reason = ShimError.from(error);
@@ -217,6 +218,11 @@ export class Task {
     }
   }
 
+  /** Not after the end: nobody is to hear of the task any more. */
+  #outOfMemory(): void {
+    if (this.#state.kind !== 'stopped') this.#observer.outOfMemory(this);
+  }
+
   #assert(operation: Parameters<typeof assertAllowed>[1]): void {
     assertAllowed(this.#state, operation, this.id);
   }
@@ -229,8 +235,8 @@ export class Task {
     return this.#lock.run(async () => {
       // They ended with it; nobody is to hear of its end before theirs.
       await Promise.all([...this.#execs.values()].map((exec) => exec.ended()));
-      const killed = exit.exitCode === 137 && (await this.#workload.outOfMemory().catch(() => false));
-      if (killed) this.#observer.outOfMemory(this);
+      const killed = await this.#workload.outOfMemory().catch(() => false);
+      if (killed && exit.exitCode === 137) this.#outOfMemory();
       this.#state = { kind: 'stopped', exit };
       this.#observer.exited(this, exit);
       return exit;

@@ -32,7 +32,9 @@ export interface Workload {
   kill(signal: number, all: boolean): Promise<void>;
   /** Resolves when the process that `create` gave has ended. Pending for ever if `create` failed. */
   readonly exited: Promise<TaskExit>;
-  /** Whether the kernel killed it for want of memory. Asked after the end. */
+  /** Calls `tell` each time the kernel has killed one of its processes for want of memory. Asked once, after `create`. */
+  watchMemory(tell: () => void): void;
+  /** Whether that has happened since it was told last. Asked after the end, after which nothing is told any more. */
   outOfMemory(): Promise<boolean>;
   pids(): Promise<readonly number[]>;
   stats(): Promise<CgroupStats>;

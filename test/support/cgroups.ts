@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mountTable } from './mounts.ts';
@@ -9,6 +9,20 @@ export function cgroupRoots(): string[] {
   return mountTable()
     .filter((entry) => entry.type === 'cgroup' || entry.type === 'cgroup2')
     .map((entry) => entry.mountPoint);
+}
+
+/** The file by which a process joins the cgroup that another one's memory is counted in. */
+export function memoryProcessFile(pid: number): string {
+  const lines = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
+  const pathIn = (name: string): string | undefined =>
+    lines.map((line) => line.split(':')).find(([, controllers]) => controllers === name)?.[2];
+  const path = pathIn('memory') ?? pathIn('') ?? '';
+  const mount = mountTable().find(({ type, superOptions }) =>
+    pathIn('memory') === undefined
+      ? type === 'cgroup2'
+      : type === 'cgroup' && superOptions.includes('memory'),
+  );
+  return join(mount?.mountPoint ?? '', path, 'cgroup.procs');
 }
 
 /** All folders of one cgroup in all hierarchies, children before parents. */
