@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { EventStream } from './support/ctr.ts';
 import type { Pod } from './support/pod.ts';
 import { SpinNode } from './support/spin-node.ts';
+import { Terminal } from './support/terminal.ts';
 import { waitFor } from './support/wait.ts';
 
 describe('exec into a Spin container', { timeout: 240_000 }, () => {
@@ -14,8 +20,10 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
   const exec = (command: readonly string[], timeoutSec?: number) =>
     node.cri.execSync(pod.containerId, command, timeoutSec);
 
+  const started = (): number => events.all.filter(({ topic }) => topic === '/tasks/exec-started').length;
+
   before(async () => {
-    node = await SpinNode.start(['hello']);
+    node = await SpinNode.start(['hello', 'rust-http']);
     events = await node.containerd.ctr().events();
     pod = await node.run({
       name: 'exec',
@@ -90,6 +98,44 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
     assert.equal(typed.code, 6);
   });
 
+  test('a terminal of another size is known to the shell', async () => {
+    const options = ['--address', node.containerd.address, '--namespace', 'k8s.io'];
+    const inside = [...options, 'task', 'exec', '--tty', '--exec-id', 'resized', pod.containerId, 'sh'].join(
+      ' ',
+    );
+    const terminal = new Terminal(`stty cols 101 rows 31; ctr ${inside}`);
+    await terminal.shows('$ ');
+    await terminal.typeUntil('echo size=$COLUMNS,$LINES', 'size=101,31');
+    await terminal.resize(77, 22);
+    await terminal.typeUntil('echo size=$COLUMNS,$LINES', 'size=77,22');
+    terminal.type('exit 4\r');
+    assert.equal(await terminal.exitCode(), 4);
+  });
+
+  test('output goes to a file or a log driver, if the client wants that', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'spinshim-exec-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const ctr = ['--address', node.containerd.address, '--namespace', 'k8s.io', 'task', 'exec'];
+    const file = join(folder, 'deeper', 'log');
+    const lines = ['sh', '-c', 'echo "out of it"; nonsense'];
+    const logged = [...ctr, '--log-uri', `file://${file}`];
+    const missing = await run('ctr', [...logged, '--exec-id', 'filed', pod.containerId, ...lines]);
+    assert.equal(missing.code, 127);
+    assert.match(readFileSync(file, 'utf8'), /^out of it\nnonsense: not found;.*\n$/);
+    await run('ctr', [...logged, '--exec-id', 'filed', pod.containerId, 'echo', 'once more']);
+    assert.match(readFileSync(file, 'utf8'), /^out of it\nnonsense.*\nonce more\n$/);
+
+    const [driver, log] = [join(folder, 'driver'), join(folder, 'driven')];
+    const program =
+      '#!/bin/sh\nexec 5>&-\ncat <&3 >"$2.out" &\ncat <&4 >"$2.err"\nwait\necho "$CONTAINER_ID" >"$2.id"\n';
+    await writeFile(driver, program, { mode: 0o755 });
+    const driven = [...ctr, '--log-uri', `binary://${driver}?to=${log}`, '--exec-id', 'driven'];
+    assert.equal((await run('ctr', [...driven, pod.containerId, ...lines])).code, 127);
+    assert.equal(readFileSync(`${log}.out`, 'utf8'), 'out of it\n');
+    assert.match(readFileSync(`${log}.err`, 'utf8'), /^nonsense: not found;/);
+    assert.equal(readFileSync(`${log}.id`, 'utf8'), 'driven\n');
+  });
+
   test('the sandbox says where to exec instead', async () => {
     const ctr = ['--address', node.containerd.address, '--namespace', 'k8s.io', 'task', 'exec'];
     const { code, output } = await run('ctr', [...ctr, '--exec-id', 'box', pod.id, 'sh']);
@@ -97,8 +143,36 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
     assert.match(output, /exec into a container of the pod/);
   });
 
+  test('works while the container drains, and ends with it', async () => {
+    const draining = await node.run({ name: 'draining', image: node.image('rust-http') });
+    const inDrain = (command: readonly string[], timeoutSec?: number) =>
+      node.cri.execSync(draining.containerId, command, timeoutSec);
+    const held = connect(draining.port, draining.ip);
+    held.write('POST /echo HTTP/1.1\r\nHost: drain\r\nContent-Length: 5\r\n\r\nab');
+    await waitFor('the request to be in flight', async () =>
+      /POST/.test(`${(await inDrain(['ps'])).stdout}`),
+    );
+    const stopped = draining.stop(60);
+    await waitFor('the door to be closed', () =>
+      draining.request('/').then(
+        () => false,
+        () => true,
+      ),
+    );
+    assert.match(`${(await inDrain(['ps'])).stdout}`, /POST/);
+    assert.equal((await inDrain(['sh', '-c', 'exit 3'])).exitCode, 3);
+    const before = started();
+    const long = inDrain(['sleep', '1000'], 60);
+    await waitFor('the command to run', () => started() > before);
+    held.end('cde');
+    await stopped;
+    assert.equal((await draining.status()).exit_code, 0);
+    assert.equal((await long).exitCode, 137);
+    held.destroy();
+    await draining.remove();
+  });
+
   test('what runs in a container ends with it', async () => {
-    const started = (): number => events.all.filter(({ topic }) => topic === '/tasks/exec-started').length;
     const before = started();
     const long = exec(['sleep', '1000'], 60);
     await waitFor('the command to run', () => started() > before);

@@ -20,6 +20,7 @@ import {
   startContainer,
   startSidecar,
 } from './support/sidecar.ts';
+import { Terminal } from './support/terminal.ts';
 import { waitFor } from './support/wait.ts';
 
 const mebibyte = 1024 * 1024;
@@ -141,6 +142,26 @@ describe('Linux containers in a pod of a Spin app', { timeout: 240_000 }, () => 
     const terminal = await run('script', ['-qec', `stty cols 101 rows 31; ctr ${inside}`, '/dev/null']);
     assert.match(terminal, /terminal 1, /);
     await events.waitFor(({ topic, payload }) => topic === '/tasks/exec-added' && payload.exec_id === 'tty');
+  });
+
+  test('a command on a terminal learns of a new size of it', async () => {
+    const options = ['--address', containerd.address, '--namespace', 'k8s.io'];
+    const inside = [
+      ...options,
+      'task',
+      'exec',
+      '--tty',
+      '--exec-id',
+      'resized',
+      sidecar,
+      '/bin/sidecar',
+      'tty',
+    ];
+    const terminal = new Terminal(`stty cols 101 rows 31; ctr ${inside.join(' ')} 77`);
+    await terminal.shows('terminal 1, 101 by 31');
+    await terminal.resize(77, 22);
+    await terminal.shows('terminal 1, 77 by 22');
+    assert.equal(await terminal.exitCode(), 0);
   });
 
   test('is measured, limited and listed', async () => {

@@ -161,7 +161,9 @@ export class TaskService implements TaskHandlers {
     checkId(execId, 'process');
     const { stdin, stdout, stderr } = request;
     const process = parseProcess(Buffer.from(spec?.value ?? []).toString('utf8') || '{}');
-    task.addExec({ id: execId, terminal, process, stdioPaths: { stdin, stdout, stderr } });
+    const { namespace } = this.#options;
+    const owner: LogOwner = { id: execId, namespace, directory: join(task.bundle, 'exec', execId) };
+    task.addExec({ id: execId, terminal, process, stdioPaths: { stdin, stdout, stderr }, owner });
     return {};
   };
 

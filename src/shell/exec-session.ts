@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
 import { type ExecStart, type ExecStream, execStreams, type TerminalSize } from '../engine/exec-messages.ts';
@@ -16,7 +17,17 @@ import {
   unknownExitCode,
 } from './interpreter.ts';
 import { LineEditor } from './line-editor.ts';
-import { FifoOutput, type Input, linesOf, noInput, nowhere, type Output, TerminalOutput } from './streams.ts';
+import {
+  type DescriptorOutput,
+  FifoOutput,
+  FileOutput,
+  type Input,
+  linesOf,
+  noInput,
+  nowhere,
+  type Output,
+  TerminalOutput,
+} from './streams.ts';
 import { visibleText } from './terminal-text.ts';
 
 /** Characters that are kept while a command runs, for the line after it. */
@@ -36,11 +47,12 @@ export class ExecSession {
   readonly #killed = new AbortController();
   readonly #killedWith = Promise.withResolvers<number>();
   readonly #stdin: Socket | undefined;
-  readonly #fifos: readonly FifoOutput[];
+  readonly #outputs: readonly DescriptorOutput[];
   readonly #stdout: Output;
   readonly #stderr: Output;
-  readonly #raw: FifoOutput | undefined;
+  readonly #raw: DescriptorOutput | undefined;
   readonly #editor: LineEditor;
+  readonly #variables: Map<string, string>;
   /** Gets what is typed; undefined while nobody reads. */
   #onCharacter: ((character: string) => void) | undefined;
   #onInterrupt: (() => void) | undefined;
@@ -51,18 +63,20 @@ export class ExecSession {
     this.#exec = exec;
     this.#app = app;
     this.#engine = engine;
+    this.#variables = app.withoutSecrets(exec.environment);
     const byStream = new Map<ExecStream, number>();
     const present = execStreams.filter((name) => exec.streams.includes(name));
     present.forEach((name, index) => {
       const fd = fds[index];
       if (fd !== undefined) byStream.set(name, fd);
     });
-    const fifo = (name: ExecStream): FifoOutput | undefined => {
+    const output = (name: ExecStream): DescriptorOutput | undefined => {
       const fd = byStream.get(name);
-      return fd === undefined ? undefined : new FifoOutput(fd);
+      if (fd === undefined) return undefined;
+      return fstatSync(fd).isFile() ? new FileOutput(fd) : new FifoOutput(fd);
     };
-    const [stdout, stderr] = [fifo('stdout'), fifo('stderr')];
-    this.#fifos = [stdout, stderr].filter((output) => output !== undefined);
+    const [stdout, stderr] = [output('stdout'), output('stderr')];
+    this.#outputs = [stdout, stderr].filter((stream) => stream !== undefined);
     this.#raw = exec.terminal ? stdout : undefined;
     this.#stdout = this.#raw === undefined ? (stdout ?? nowhere) : new TerminalOutput(this.#raw);
     this.#stderr = this.#raw === undefined ? (stderr ?? nowhere) : this.#stdout;
@@ -84,9 +98,9 @@ export class ExecSession {
     });
     const exitCode = await Promise.race([main, killed]);
     // As a process that waits for its reader, it has not ended before all is written; but it can be killed.
-    const written = Promise.all(this.#fifos.map((output) => output.finish())).then(() => exitCode);
+    const written = Promise.all(this.#outputs.map((output) => output.finish())).then(() => exitCode);
     const last = await Promise.race([written, killed]);
-    for (const output of this.#fifos) output.close();
+    for (const output of this.#outputs) output.close();
     this.#stdin?.destroy();
     return last;
   }
@@ -96,8 +110,10 @@ export class ExecSession {
     if (!harmless.has(signal)) this.#end(128 + signal);
   }
 
-  resize({ columns }: TerminalSize): void {
+  /** Commands learn the size from the variables that shells keep it in. */
+  resize({ columns, rows }: TerminalSize): void {
     if (columns > 0) this.#editor.columns = columns;
+    this.#variables.set('COLUMNS', String(columns)).set('LINES', String(rows));
   }
 
   #end(exitCode: number): void {
@@ -237,7 +253,7 @@ export class ExecSession {
       stdout: this.#stdout,
       stderr: this.#stderr,
       signal: this.#killed.signal,
-      variables: this.#app.withoutSecrets(this.#exec.environment),
+      variables: this.#variables,
       app: this.#app,
       engine: this.#engine,
       terminal: this.#exec.terminal,

@@ -1,3 +1,4 @@
+import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
 import { rawLines, visibleText } from './terminal-text.ts';
@@ -20,8 +21,42 @@ export const noInput: Input = {
 
 export const nowhere: Output = { write: async () => {} };
 
-/** One of a command's outputs: a FIFO, through libuv. */
-export class FifoOutput implements Output {
+/** One of a command's outputs that its client gave. */
+export type DescriptorOutput = Output & {
+  /** Resolves when the kernel has everything, and closes. */
+  finish(): Promise<void>;
+  /** What was not written yet is lost. */
+  close(): void;
+};
+
+/** A regular file; its descriptor appends. */
+export class FileOutput implements DescriptorOutput {
+  readonly #fd: number;
+  #isClosed = false;
+
+  /** Takes the descriptor over. */
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Nobody reads it slowly: what is written is in the kernel's hands at once. A full disk fails the command. */
+  async write(content: string | Uint8Array): Promise<void> {
+    const bytes = Buffer.from(content);
+    for (let at = 0; at < bytes.length && !this.#isClosed; ) at += writeSync(this.#fd, bytes, at);
+  }
+
+  async finish(): Promise<void> {
+    this.close();
+  }
+
+  close(): void {
+    if (!this.#isClosed) closeSync(this.#fd);
+    this.#isClosed = true;
+  }
+}
+
+/** A FIFO, through libuv. */
+export class FifoOutput implements DescriptorOutput {
   readonly #socket: Socket;
   readonly #waiting = new Set<() => void>();
   #gone = false;
@@ -38,13 +73,11 @@ export class FifoOutput implements Output {
     if (this.#socket.writableLength >= highWaterBytes) await written;
   }
 
-  /** Resolves when the kernel has everything, and closes. */
   async finish(): Promise<void> {
     if (!this.#gone && this.#socket.writableLength > 0) await this.#write('');
     this.close();
   }
 
-  /** What was not written yet is lost. */
   close(): void {
     this.#gone = true;
     this.#socket.destroy();

@@ -1,6 +1,8 @@
+import { mkdir, rm } from 'node:fs/promises';
 import type { RunningExec, TerminalSize } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { Lock } from './lock.ts';
+import { isLogDriver, type LogOwner } from './log-driver.ts';
 import type { SpecProcess } from './spec.ts';
 import { type StdioPaths, TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
@@ -28,6 +30,8 @@ export type ExecOptions = {
   readonly process: SpecProcess;
   readonly terminal: boolean;
   readonly stdioPaths: StdioPaths;
+  /** For a log driver; its directory is made for one, and goes with the process. */
+  readonly owner: LogOwner;
 };
 
 /** A process that was added to a running task (containerd.md 3.2). Its operations run one at a time; `kill` waits for none. */
@@ -38,6 +42,7 @@ export class ExecProcess {
   /** Resolves when the process has ended. */
   readonly exit: Promise<TaskExit>;
   readonly #process: SpecProcess;
+  readonly #owner: LogOwner;
   readonly #workload: Workload;
   readonly #observer: ExecObserver;
   readonly #lock = new Lock();
@@ -54,6 +59,7 @@ export class ExecProcess {
     this.terminal = options.terminal;
     this.stdioPaths = options.stdioPaths;
     this.#process = options.process;
+    this.#owner = options.owner;
     this.#workload = workload;
     this.#observer = observer;
     const { promise, resolve } = Promise.withResolvers<TaskExit>();
@@ -74,15 +80,13 @@ export class ExecProcess {
   start(): Promise<void> {
     return this.#lock.run(async () => {
       if (this.#state.kind !== 'created') throw this.#refusal(`cannot start a ${this.#state.kind} process`);
-      const stdio = await TaskStdio.open(this.stdioPaths, undefined, { holdStdin: !this.#stdinClosed });
+      const stdio = await this.#openStdio();
       let running: RunningExec;
       try {
         const { id, terminal } = this;
-        if (stdio.stdout.kind === 'file' || stdio.stderr.kind === 'file')
-          throw new ShimError('unimplemented', `process "${id}" is to write to a file: give it FIFOs`);
         running = this.#workload.exec({ id, terminal, process: this.#process, stdio });
       } catch (error) {
-        void stdio.close(0);
+        void this.#closeStdio(stdio, 0);
         throw error;
       }
       if (this.#size !== undefined) running.resize(this.#size);
@@ -152,12 +156,37 @@ export class ExecProcess {
 
   #end(stdio: TaskStdio, exit: TaskExit): Promise<void> {
     // At once, since the client waits for the end of its copies, and they for ours.
-    this.#closing = stdio.close();
+    this.#closing = this.#closeStdio(stdio);
     return this.#lock.run(async () => {
       this.#state = { kind: 'stopped', exit };
       this.#observer.exited(this, exit);
       this.#settleExit(exit);
     });
+  }
+
+  async #openStdio(): Promise<TaskStdio> {
+    const { directory } = this.#owner;
+    if (this.#isDriven) await mkdir(directory, { recursive: true, mode: 0o700 });
+    try {
+      return await TaskStdio.open(this.stdioPaths, this.#owner, { holdStdin: !this.#stdinClosed });
+    } catch (error) {
+      await this.#removeDirectory();
+      throw error;
+    }
+  }
+
+  async #closeStdio(stdio: TaskStdio, timeoutMs?: number): Promise<void> {
+    await stdio.close(timeoutMs);
+    await this.#removeDirectory();
+  }
+
+  async #removeDirectory(): Promise<void> {
+    if (this.#isDriven) await rm(this.#owner.directory, { recursive: true, force: true });
+  }
+
+  /** Whether its output goes to a log driver. */
+  get #isDriven(): boolean {
+    return [this.stdioPaths.stdout, this.stdioPaths.stderr].some(isLogDriver);
   }
 
   #refusal(message: string): ShimError {

@@ -263,7 +263,7 @@ export class SpinContainer implements Workload {
 
   /** A command of the engine's debug shell. Its pid is the engine's: that is the process it runs in. */
   exec({ id, process, terminal, stdio }: ExecCommand): RunningExec {
-    const { descriptors } = stdio;
+    const descriptors = stdio.openDescriptors();
     const { args, env: environment } = process;
     const streams = [...descriptors.keys()];
     return this.#live().exec({ id, args, environment, terminal, streams }, [...descriptors.values()]);

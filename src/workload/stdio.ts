@@ -16,6 +16,8 @@ const drainTimeoutMs = 10_000;
 /** Pause between two looks at a FIFO that has bytes left, milliseconds. */
 const drainPollMs = 5;
 
+const appending = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT;
+
 /** Most bytes of a failure's line: one atomic write to a pipe (PIPE_BUF). */
 const maxReasonBytes = 4096;
 
@@ -47,6 +49,7 @@ export class TaskStdio {
   readonly stderr: EngineOutput;
   /** Outputs, whose bytes are waited for at the end, and the read end of stdin, whose bytes nobody wants any more. */
   readonly #fifos: number[];
+  readonly #files: number[] = [];
   readonly #stdin: number | undefined;
   /** A write end of stdin: while it is open, its end is ours to tell and not that of whoever writes and goes. */
   #stdinHeld: number | undefined;
@@ -106,16 +109,33 @@ export class TaskStdio {
     return new TaskStdio(stdout, stderr, fifos, stdin, driver, stdinHeld);
   }
 
-  /** What is open, by stream, for a process that gets copies. A stream that is no FIFO is not there. */
-  get descriptors(): ReadonlyMap<ExecStream, number> {
-    const [first, second] = this.#fifos;
-    const stderr = this.stdout.kind === 'fifo' ? second : first;
-    const open: readonly (readonly [ExecStream, number | undefined])[] = [
-      ['stdin', this.#stdin],
-      ['stdout', this.stdout.kind === 'fifo' ? first : undefined],
-      ['stderr', this.stderr.kind === 'fifo' ? stderr : undefined],
-    ];
-    return new Map(open.flatMap(([name, fd]) => (fd === undefined ? [] : [[name, fd] as const])));
+  /**
+   * What is open, by stream, for a process that gets copies; `close` closes it. Files are opened now. Throws `invalid-argument`
+   * for a file that cannot be.
+   */
+  openDescriptors(): ReadonlyMap<ExecStream, number> {
+    const open = new Map<ExecStream, number>();
+    if (this.#stdin !== undefined) open.set('stdin', this.#stdin);
+    const fifos = [...this.#fifos];
+    for (const name of ['stdout', 'stderr'] as const) {
+      const output = this[name];
+      const fd = output.kind === 'file' ? this.#openFile(output.path) : fifos.shift();
+      if (output.kind !== 'null' && fd !== undefined) open.set(name, fd);
+    }
+    return open;
+  }
+
+  #openFile(path: string): number {
+    let fd: number;
+    try {
+      fd = openSync(path, appending, 0o644);
+    } catch (cause) {
+      throw new ShimError('invalid-argument', `output "${path}" cannot be opened: ${String(cause)}`, {
+        cause,
+      });
+    }
+    this.#files.push(fd);
+    return fd;
   }
 
   /** Lets go of the held input: it ends when the client's end does. Idempotent. */
@@ -139,7 +159,7 @@ export class TaskStdio {
         writeSync(fd, bytes);
         closeSync(fd);
       } else {
-        const fd = openSync(output.path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o644);
+        const fd = openSync(output.path, appending, 0o644);
         writeSync(fd, bytes);
         closeSync(fd);
       }
@@ -160,7 +180,7 @@ export class TaskStdio {
     // A driver holds its ends itself: what it has not read yet stays where it is.
     const unread = (): boolean => this.#driver === undefined && this.#fifos.some((fd) => bytesInPipe(fd) > 0);
     while (unread() && performance.now() < deadline) await sleep(drainPollMs);
-    for (const fd of this.#fifos.splice(0)) closeSync(fd);
+    for (const fd of [...this.#fifos.splice(0), ...this.#files.splice(0)]) closeSync(fd);
     if (this.#stdin !== undefined) closeSync(this.#stdin);
     await this.#driver?.end();
   }

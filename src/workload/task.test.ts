@@ -157,7 +157,8 @@ const noStreams = { stdin: '', stdout: '', stderr: '' };
 
 /** An exec's description without streams. */
 function execOf(id: string, terminal = false) {
-  return { id, terminal, stdioPaths: noStreams, process: { args: ['true'], env: [], cwd: '/' } };
+  const owner = { id, namespace: 'test', directory: '/b' };
+  return { id, terminal, stdioPaths: noStreams, owner, process: { args: ['true'], env: [], cwd: '/' } };
 }
 
 async function running(): Promise<{ workload: ScriptedWorkload; task: Task; seen: string[] }> {

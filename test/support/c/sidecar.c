@@ -8,6 +8,7 @@
      env NAME           prints a variable of the environment
      echo               copies its input to its output until the input ends
      tty                says whether it has a terminal and of what size
+     tty COLUMNS        says the size anew with every change, until the terminal is so wide
      eat MEBIBYTES      takes and touches that much memory, says "full", then as wait
      processes          prints the pids it sees */
 #include <ctype.h>
@@ -95,7 +96,15 @@ int main(int argc, char **argv) {
   if (strcmp(verb, "echo") == 0) return echo();
   if (strcmp(verb, "tty") == 0) {
     struct winsize size = {0};
+    sigset_t changed;
+    sigemptyset(&changed);
+    sigaddset(&changed, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &changed, NULL);
     ioctl(0, TIOCGWINSZ, &size);
+    for (int signal; first[0] != 0 && size.ws_col != atoi(first); ioctl(0, TIOCGWINSZ, &size)) {
+      printf("terminal %d, %d by %d\n", isatty(0), size.ws_col, size.ws_row);
+      sigwait(&changed, &signal);
+    }
     return printf("terminal %d, %d by %d\n", isatty(0), size.ws_col, size.ws_row) < 0;
   }
   if (strcmp(verb, "eat") == 0) return eat(atoi(first));
