@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, mkdtemp, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { makeFifo } from '../src/linux.ts';
 import { SpinNode } from './support/spin-node.ts';
 
 /** A ConfigMap as kubelet lays it out: files are links into a folder that one rename replaces. */
@@ -92,6 +104,114 @@ describe('volumes of a pod', { timeout: 180_000 }, () => {
     const { uid, gid } = await stat(join(data, 'note'));
     assert.deepEqual([uid, gid], [1000, 2000]);
     assert.equal((await pod.request('/write/closed/note', { method: 'POST', body: 'x' })).status, 403);
+    await pod.remove();
+  });
+
+  test('single files are seen where they are granted, read-only unless both sides say otherwise', async () => {
+    const config = join(folder, 'single');
+    const outside = join(folder, 'outside');
+    await mkdir(config);
+    await mkdir(outside);
+    await project(config, '..2026_1', { 'app.toml': 'first', 'other.toml': 'not granted' });
+    const [note, fixed] = [join(outside, 'note'), join(outside, 'fixed')];
+    for (const path of [note, fixed]) {
+      await writeFile(path, 'before');
+      await chown(path, 1000, 1000);
+    }
+    const grants = [
+      // A key of a ConfigMap that is mounted as a folder, one by subPath, and files that the pod may write.
+      'rust-http:/etc/config/app.toml',
+      'rust-http:/conf/app.toml:/etc/config/by-sub-path.toml',
+      'rust-http:/work/note:rw',
+      'rust-http:/work/fixed',
+    ];
+    const pod = await node.run({
+      name: 'single-files',
+      image: node.image('rust-http'),
+      pod: { annotations: { 'spin.shim/files': grants.join(', ') } },
+      container: {
+        runAsUser: 1000,
+        mounts: [
+          { hostPath: config, containerPath: '/etc/config', readonly: true },
+          { hostPath: join(config, '..data', 'app.toml'), containerPath: '/conf/app.toml', readonly: true },
+          { hostPath: note, containerPath: '/work/note' },
+          { hostPath: fixed, containerPath: '/work/fixed' },
+        ],
+      },
+    });
+    const write = async (path: string): Promise<number> =>
+      (await pod.request(`/write/${path}`, { method: 'POST', body: 'written' })).status;
+    for (const name of ['app.toml', 'by-sub-path.toml'])
+      assert.equal((await pod.request(`/file/etc/config/${name}`)).text, 'first', name);
+    assert.notEqual((await pod.request('/file/etc/config/other.toml')).status, 200);
+    assert.deepEqual(
+      [
+        await write('work/note'),
+        await write('work/fixed'),
+        await write('work/new'),
+        await write('etc/config/app.toml'),
+      ],
+      [200, 403, 403, 403],
+    );
+    assert.deepEqual([await readFile(note, 'utf8'), await readFile(fixed, 'utf8')], ['written', 'before']);
+    await pod.remove();
+    assert.deepEqual([await readFile(note, 'utf8'), await readFile(fixed, 'utf8')], ['written', 'before']);
+  });
+
+  test('root in a container writes no more than the file that it is granted', async () => {
+    const note = join(folder, 'root-note');
+    await writeFile(note, 'before');
+    const pod = await node.run({
+      name: 'root-file',
+      image: node.image('rust-http'),
+      pod: { annotations: { 'spin.shim/files': 'rust-http:/work/note:rw' } },
+      container: { mounts: [{ hostPath: note, containerPath: '/work/note' }] },
+    });
+    for (const [path, status] of [
+      ['work/note', 200],
+      ['work/new', 403],
+    ] as const)
+      assert.equal((await pod.request(`/write/${path}`, { method: 'POST', body: 'written' })).status, status);
+    await pod.remove();
+  });
+
+  test('a file that a link leads to outside of its volume is not granted, nor what is no file', async () => {
+    const tricks = join(folder, 'tricks');
+    await mkdir(tricks);
+    await symlink('/etc/passwd', join(tricks, 'absolute'));
+    await symlink('../outside/note', join(tricks, 'upwards'));
+    makeFifo(join(tricks, 'pipe'), 0o600);
+    for (const [name, reason] of [
+      ['absolute', /"absolute" of the volume .* cannot be opened: EXDEV/],
+      ['upwards', /"upwards" of the volume .* cannot be opened: EXDEV/],
+      ['missing', /"missing" of the volume .* cannot be opened: ENOENT/],
+      ['pipe', /neither a folder nor a regular file/],
+      ['', /the file "\/static\/x" is seen in a folder of its own, .* has one at "\/static" already/],
+    ] as const) {
+      const [path, place] = name === '' ? ['/file', ':/static/x'] : [`/tricks/${name}`, ''];
+      const pod = await node.create({
+        name: `trick-${name}`,
+        image: node.image('rust-http'),
+        pod: { annotations: { 'spin.shim/files': `rust-http:${path}${place}` } },
+        container: {
+          mounts: [
+            { hostPath: tricks, containerPath: '/tricks' },
+            { hostPath: join(folder, 'outside', 'note'), containerPath: '/file' },
+          ],
+        },
+      });
+      await assert.rejects(pod.start(), reason);
+      await pod.remove();
+    }
+  });
+
+  test('an annotation of ours that is none is told in the log', async () => {
+    const pod = await node.run({
+      name: 'unknown-annotation',
+      image: node.image('rust-http'),
+      pod: { annotations: { 'spin.shim/file': 'rust-http:/there' } },
+    });
+    await pod.waitForLog('stderr', /"spin\.shim\/file" is not known .*did you mean "spin\.shim\/files"\?/);
     await pod.remove();
   });
 

@@ -1,4 +1,4 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { mount } from '../linux.ts';
@@ -7,6 +7,7 @@ import type { Bundle } from './bundle.ts';
 import { Cgroup, findHierarchies } from './cgroup.ts';
 import { cgroupPathOf } from './cgroup-path.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
+import type { ExposedFile } from './file-grants.ts';
 import { Journal } from './journal.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import { mountRootfs, unmountAll } from './mounts.ts';
@@ -70,6 +71,25 @@ export class HeldResources {
     await this.#journal.addMount(point);
     mount('', source, point, ['rbind']);
     return point;
+  }
+
+  /**
+   * Shows open files of the node in a folder below the bundle, and gives that folder. Each file is mounted there, read-only unless it
+   * is `writable`; the folder itself takes no change from anybody.
+   */
+  async exposeFiles(name: string, files: readonly ExposedFile[]): Promise<string> {
+    const folder = join(this.#bundle.path, 'exposed', name);
+    await mkdir(folder, { recursive: true, mode: 0o711 });
+    await chmod(folder, 0o755);
+    for (const file of files) await writeFile(join(folder, file.name), '');
+    await this.#journal.addMount(folder);
+    mount('', folder, folder, ['bind', 'ro']);
+    for (const file of files) {
+      const point = join(folder, file.name);
+      await this.#journal.addMount(point);
+      mount('', `/proc/self/fd/${file.fd}`, point, file.writable ? ['bind'] : ['bind', 'ro']);
+    }
+    return folder;
   }
 
   /** Takes processes in: into the journal and, where it is to be done from here, into the cgroup. */

@@ -1,12 +1,10 @@
 import type { NetworkTarget } from '../engine/engine-process.ts';
+import { sandboxAnnotation } from './annotations.ts';
 import type { Spec } from './spec.ts';
 
 /** Annotations by which containerd's CRI says what a container is (containerd.md 6.2). */
 const containerTypeAnnotation = 'io.kubernetes.cri.container-type';
 const sandboxIdAnnotation = 'io.kubernetes.cri.sandbox-id';
-
-/** With the value `runc` it has the pod's sandbox run from its image, as on any node, in place of our own. */
-const sandboxAnnotation = 'spin.shim/sandbox';
 
 /** What a container is for. */
 export type ContainerRole =

@@ -7,12 +7,14 @@ import type {
   EngineProcess,
   NetworkTarget,
   RunningExec,
+  VolumeGrant,
 } from '../engine/engine-process.ts';
 import { type PrepareSource, prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import { type ErrorCode, ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Phases } from '../telemetry/phases.ts';
+import { filesAnnotation, unknownAnnotations } from './annotations.ts';
 import type { AppMemo } from './app-memo.ts';
 import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
@@ -20,6 +22,7 @@ import type { CodeLearningQueue } from './code-learning-queue.ts';
 import { findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
 import { engineShare } from './engine-share.ts';
+import { exposeFileGrants } from './file-grants.ts';
 import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ImageOf } from './image-of.ts';
@@ -28,7 +31,7 @@ import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
-import { filesAnnotation, grantVolumes, volumesOf } from './volumes.ts';
+import { grantVolumes, volumesOf } from './volumes.ts';
 import type { ExecCommand, Workload } from './workload.ts';
 
 /** What all Spin containers of a host share. */
@@ -159,10 +162,16 @@ export class SpinContainer implements Workload {
     try {
       if (spec.oomScoreAdj !== undefined)
         await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
+      for (const line of unknownAnnotations(spec)) stdio.writeReason(line);
+      let grants: readonly VolumeGrant[] | undefined;
       const claim = async (whole: PreparedApp): Promise<ClaimReport> => {
         const { app, components } = whole;
         const granted = grantVolumes(app, bundle.rootfs, volumes, spec.annotations.get(filesAnnotation));
-        const { security, warnings } = securityOf(spec, granted.grants.length + stores.length > 0);
+        // Once: what is exposed for the first claim serves the second.
+        grants ??= await exposeFileGrants(granted.app, granted.grants, (name, exposed) =>
+          this.#held.exposeFiles(name, exposed),
+        );
+        const { security, warnings } = securityOf(spec, grants.length + stores.length > 0);
         for (const warning of warnings) stdio.writeReason(warning);
         const report = await engine.claim({
           id,
@@ -175,7 +184,7 @@ export class SpinContainer implements Workload {
           stateDir,
           ...engineShare(spec.resources),
           security: { ...security, ...asked },
-          grants: granted.grants,
+          grants,
           volumes: stores,
           ...files,
         });

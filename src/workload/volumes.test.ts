@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { App, Component } from '../app/types.ts';
+import { filesAnnotation } from './annotations.ts';
 import { parseSpec } from './spec.ts';
-import { filesAnnotation, grantVolumes, maxFileGrants, volumesOf } from './volumes.ts';
+import { grantVolumes, maxFileGrants, volumesOf } from './volumes.ts';
 
 function appOf(files: Component['files'] = []): App {
   const component = {

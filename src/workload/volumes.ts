@@ -2,10 +2,8 @@ import { posix } from 'node:path';
 import type { App } from '../app/types.ts';
 import type { ClaimVolume, VolumeGrant } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
+import { filesAnnotation } from './annotations.ts';
 import type { Spec } from './spec.ts';
-
-/** Names what components see of the pod's volumes: `COMPONENT:/path[:/path/in/guest][:rw]`, comma-separated. */
-export const filesAnnotation = 'spin.shim/files';
 
 /** Entries of the annotation at most. */
 export const maxFileGrants = 64;
