@@ -105,7 +105,12 @@ export class EveryThread {
       this.#runOn(what, fresh.map(Number), encoded, list.length);
       for (const thread of fresh) done.add(thread);
     }
-    const errno = this.#library.own(encodeCalls(onFirst), onFirst.length);
+    this.runOnFirst(what, onFirst);
+  }
+
+  /** Makes the calls on this process's first thread alone, which has to be the caller. Throws as `run` does. */
+  runOnFirst(what: string, list: readonly Call[]): void {
+    const errno = this.#library.own(encodeCalls(list), list.length);
     if (errno !== 0) throw new ShimError('internal', `${what} failed with errno ${errno}`);
   }
 

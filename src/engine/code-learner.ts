@@ -19,12 +19,15 @@ const lowestPriority = 19;
 /** Paths that one component is asked for at most. */
 const maxPaths = 8;
 
+/** On a node that is busy, what has the lowest priority computes for long before it has computed much. */
+const defaultBusyTimeoutMs = 30_000;
+
 export type LearnOptions = {
   /** Absolute path of the launcher, through which engines boot. */
   readonly launcher?: string;
   /** Told the pid of the engine that learns, once it is there. */
   readonly onEngine?: (engine: EngineProcess) => void;
-  /** How long a guest may compute, milliseconds; default 5 s. */
+  /** How long a guest may compute, milliseconds. */
   readonly busyTimeoutMs?: number;
   readonly warn: (line: string) => void;
 };
@@ -41,7 +44,7 @@ export type LearnOptions = {
 export async function learnCode(
   { app, components }: PreparedApp,
   id: string,
-  { launcher, onEngine, busyTimeoutMs = 5_000, warn }: LearnOptions,
+  { launcher, onEngine, busyTimeoutMs = defaultBusyTimeoutMs, warn }: LearnOptions,
 ): Promise<number> {
   const prepared = components.find((component) => component.id === id);
   if (prepared === undefined) throw new ShimError('not-found', `component "${id}" is not in the app`);
@@ -60,7 +63,6 @@ export async function learnCode(
         network: { kind: 'new' },
         environment: [
           ['SPIN_WORKERS', '1'],
-          ['SPIN_REQUEST_TIMEOUT', '5s'],
           ['SPIN_BUSY_TIMEOUT', `${busyTimeoutMs}ms`],
         ],
         args: [],

@@ -13,10 +13,16 @@ import type { LearnedCode } from './messages.ts';
 const defaultBudget = 13_000_000;
 const learningBudget = 50;
 
-/** How often it is looked whether V8 still optimizes, for how many looks nothing may have come, and how long at most. */
+/**
+ * How often it is looked whether V8 still optimizes; looks in a row that find it idle and nothing new, after which it has
+ * ended; and looks at most. Optimizing one function takes V8 up to some hundred milliseconds.
+ */
 const lookEveryMs = 100;
 const quietLooks = 5;
-const maxLooks = 100;
+const maxLooks = 200;
+
+/** CPU time of this process between two looks, milliseconds, below which V8 does nothing. */
+const idleMs = 10;
 
 /** From now on, and until `learnedCode`, functions of guests are optimized after a few calls. */
 export function beginLearning(): void {
@@ -48,7 +54,7 @@ function ask(port: number, path: string): Promise<void> {
       answer.on('error', reject).on('end', resolve).resume();
     });
     request.on('error', (cause) =>
-      reject(new ShimError('unavailable', `the request for "${path}" was cut`, { cause })),
+      reject(new ShimError('unavailable', `the request for "${path}" was cut: ${cause.message}`, { cause })),
     );
   });
 }
@@ -69,10 +75,12 @@ export async function learnedCode(
       modules: [...modules].map(([name, module]) => [name, compiledCode.of(module)] as const),
     }));
     const bytes = code.flatMap(({ modules }) => modules).reduce((sum, [, { length }]) => sum + length, 0);
-    quiet = bytes === before ? quiet + 1 : 0;
     if (quiet >= quietLooks) return code;
-    before = bytes;
+    const start = process.cpuUsage();
     await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+    const { user, system } = process.cpuUsage(start);
+    quiet = bytes === before && bytes > 0 && user + system < 1000 * idleMs ? quiet + 1 : 0;
+    before = bytes;
   }
-  return [];
+  throw new ShimError('deadline-exceeded', `V8 was not done within ${(lookEveryMs * maxLooks) / 1000} s`);
 }

@@ -77,14 +77,7 @@ export class Confinement {
   ): void {
     this.#onMain = port > 0 && port < firstFreePort() ? [listening] : [];
     for (const limit of security.limits) setResourceLimit(limit);
-    const ruleset =
-      this.#landlock === 0
-        ? undefined
-        : fileRuleset(
-            this.#landlock,
-            [findInstallation().directory, ...readByNode, ...paths.readable],
-            ['/dev/null', ...paths.writable],
-          );
+    const ruleset = this.#ruleset(paths);
     try {
       const profile = security.appArmorProfile;
       const { open, take } = profile === undefined ? { open: [], take: [] } : appArmorCalls(profile);
@@ -104,12 +97,38 @@ export class Confinement {
     if (security.filter !== undefined) installPodFilter(security.filter);
   }
 
-  /** Gives up the right to listen on a low port, once there is nothing left to listen on. */
+  /**
+   * Gives up the right to listen on a low port, once there is nothing left to listen on. The first thread alone has it, as
+   * `apply` has checked, unless it has made another one since: only then is every thread told, which takes until the last of
+   * those that compile gets a core. All are looked at in either case.
+   */
   dropListening(): void {
     if (this.#security === undefined || this.#onMain.length === 0) return;
-    this.#threads.run('giving up listening', capabilitySet(this.#security.capabilities));
     this.#onMain = [];
+    const what = 'giving up listening';
+    const rights = capabilitySet(this.#security.capabilities);
+    this.#threads.runOnFirst(what, rights);
+    if (excessOf(this.#security, []) === undefined) return;
+    this.#threads.run(what, rights);
     checkThreads(this.#security, []);
+  }
+
+  /** Goes through what confining takes without giving anything up, so that a claim finds warm code. */
+  rehearse(): void {
+    const nobody: EngineSecurity = { uid: 0, gid: 0, groups: [], capabilities: [], limits: [] };
+    this.#ruleset({ readable: [], writable: [] })?.close();
+    identityCalls(nobody, [listening]);
+    checkReadable(findInstallation().worker, nobody.uid);
+    excessOf(nobody, [listening]);
+  }
+
+  #ruleset({ readable, writable }: GrantedPaths): ReturnType<typeof fileRuleset> | undefined {
+    if (this.#landlock === 0) return undefined;
+    return fileRuleset(
+      this.#landlock,
+      [findInstallation().directory, ...readByNode, ...readable],
+      ['/dev/null', ...writable],
+    );
   }
 }
 
@@ -156,10 +175,16 @@ function checkReadable(worker: string, uid: number): void {
 }
 
 /** Throws `internal` for the first thread that has more, or other, rights than `security` says. */
-function checkThreads(
+function checkThreads(security: EngineSecurity, onMain: readonly number[]): void {
+  const excess = excessOf(security, onMain);
+  if (excess !== undefined) throw new ShimError('internal', excess);
+}
+
+/** What the first thread has that has more, or other, rights than `security` says; undefined where none has. */
+function excessOf(
   { uid, gid, groups, capabilities: kept }: EngineSecurity,
   onMain: readonly number[],
-): void {
+): string | undefined {
   const four = (id: number): string => `${id} ${id} ${id} ${id}`;
   for (const { thread, fields } of rightsOfThreads()) {
     const caps = capabilityMask(thread === String(process.pid) ? [...kept, ...onMain] : kept);
@@ -178,12 +203,10 @@ function checkThreads(
     for (const [field, value] of expected) {
       const found = fields.get(field) ?? 'nothing';
       if ((field === 'Groups' ? sorted(found.split(' ')) : found) === value) continue;
-      throw new ShimError(
-        'internal',
-        `thread ${thread} of the engine has ${field} ${found} where its container has ${value}`,
-      );
+      return `thread ${thread} of the engine has ${field} ${found} where its container has ${value}`;
     }
   }
+  return undefined;
 }
 
 /** Set as /proc shows it. */

@@ -62,12 +62,16 @@ export class CoreModules {
     const entries = new Map<string, Opened>();
     for (const { entryPath: path, digest } of prepared.components) {
       if (entries.has(path)) continue;
-      const content = openCacheEntry(path, digest);
       const code = compiledCode === undefined ? undefined : readCode(path);
-      const modules = new Map(content.coreModules.map(([name]) => [name, undefined]));
-      entries.set(path, { path, content, start: undefined, modules, code });
+      entries.set(path, opened(path, openCacheEntry(path, digest), code));
     }
     return new CoreModules(prepared, entries, compiledCode);
+  }
+
+  /** Those of an entry that is in memory; `path` names it in errors. */
+  static of(path: string, content: EntryContent): CoreModules {
+    const app = { name: path, variables: [], triggers: [], components: [] };
+    return new CoreModules({ app, components: [] }, new Map([[path, opened(path, content)]]), undefined);
   }
 
   /** The plans of the components that have one, with their digests. */
@@ -133,6 +137,11 @@ export class CoreModules {
           );
     await Promise.all(compiling);
   }
+}
+
+function opened(path: string, content: EntryContent, code?: ReadonlyMap<string, Uint8Array>): Opened {
+  const modules = new Map(content.coreModules.map(([name]) => [name, undefined]));
+  return { path, content, start: undefined, modules, code };
 }
 
 async function compile(path: string, name: string, bytes: Uint8Array): Promise<WebAssembly.Module> {

@@ -14,6 +14,7 @@ import {
 import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { type AppLimits, readAppLimits } from './app-limits.ts';
+import { rehearseClaim } from './claim-rehearsal.ts';
 import { beginLearning, exercise, learnedCode } from './code-learning.ts';
 import { CompiledCode } from './compiled-code.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
@@ -65,6 +66,7 @@ export class EngineServer {
   readonly #confinement = new Confinement();
   readonly #compiledCode = new CompiledCode();
   #ending = false;
+  #claiming = false;
   /** Opened at the boot, when this process may still open what is root's. */
   readonly #pagemapFd = openPagemap();
   readonly #shell = new ShellFront(
@@ -135,7 +137,12 @@ export class EngineServer {
     if (worker === undefined) return;
     post(worker, { type: 'rehearse' });
     // A worker that ends meanwhile is told of where it ends.
-    const { problem } = await reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
+    const rehearsed = reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
+    const own = await rehearseClaim(this.#confinement, () => this.#claiming).then(
+      () => undefined,
+      (thrown: unknown) => ShimError.from(thrown).message,
+    );
+    const problem = (await rehearsed).problem ?? own;
     // One that a claim has overtaken may have met the container's rights.
     if (problem !== undefined && this.#spare === worker)
       process.stderr.write(`the rehearsal failed: ${problem}\n`);
@@ -145,6 +152,7 @@ export class EngineServer {
     const worker = this.#spare;
     if (worker === undefined)
       throw new ShimError('failed-precondition', 'this engine already belongs to a container');
+    this.#claiming = true;
     const phases = new Phases<ClaimPhase>();
     const listen = listenAddressOf(claim);
     const limits = readAppLimits(claim.environment);

@@ -83,7 +83,7 @@ export async function writeSealed(
 ): Promise<void> {
   const draft = join(dirname(path), `.${randomUUID()}`);
   try {
-    await writeWhole(draft, [codeOf(key, label, payload), ...payload]);
+    await writeWhole(draft, sealedParts(key, label, payload));
     await rename(draft, path);
   } finally {
     await rm(draft, { force: true });
@@ -101,7 +101,20 @@ export function readSealed(
   maxBytes: number,
   touch = false,
 ): Buffer {
-  const bytes = readOwnFile(path, maxBytes, touch);
+  return checkSeal(readOwnFile(path, maxBytes, touch), path, key, label);
+}
+
+/** What a sealed file consists of: the code and the payload. */
+export function sealedParts(
+  key: Buffer,
+  label: string,
+  payload: readonly Uint8Array[],
+): readonly Uint8Array[] {
+  return [codeOf(key, label, payload), ...payload];
+}
+
+/** The bytes of a sealed file, which `path` names in errors → its payload. Throws `data-loss` as `readSealed` does. */
+export function checkSeal(bytes: Buffer, path: string, key: Buffer, label: string): Buffer {
   const payload = bytes.subarray(codeBytes);
   if (bytes.length < codeBytes) throw untrusted(path, 'it ends in the middle');
   if (!timingSafeEqual(bytes.subarray(0, codeBytes), codeOf(key, label, [payload])))

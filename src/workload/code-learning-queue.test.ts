@@ -61,7 +61,7 @@ test('the code of components that came without any is learned, one after the oth
     entries,
   );
   queue.note(prepared, report(['a'], false));
-  assert.equal(queue.busy, false, 'each is tried once');
+  assert.equal(queue.busy, false, 'what is there is not learned again');
   await queue.close();
 });
 

@@ -6,18 +6,21 @@ import type { Logger } from '../telemetry/log.ts';
 /** Time after the last container came before learning begins, milliseconds. */
 const defaultRestMs = 10_000;
 
+/** A node that is too busy now may have time later. */
+const maxAttempts = 3;
+
 type Wish = { readonly prepared: PreparedApp; readonly id: string };
 
 /**
- * Has the code of components learned that came without any: one after the other, each once, when no container has come for
- * a while.
+ * Has the code of components learned that came without any: one after the other, when no container has come for a while.
  */
 export class CodeLearningQueue {
   readonly #log: Logger;
   readonly #options: Pick<LearnOptions, 'launcher'>;
   readonly #restMs: number;
   readonly #wishes = new Map<string, Wish>();
-  readonly #tried = new Set<string>();
+  /** Entry → how often it was tried, those that need not be tried again included. */
+  readonly #attempts = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #engine: EngineProcess | undefined;
   #learning: Promise<void> | undefined;
@@ -34,8 +37,8 @@ export class CodeLearningQueue {
   note(prepared: PreparedApp, { components }: ClaimReport): void {
     for (const { id, hasCode } of components) {
       const entry = prepared.components.find((component) => component.id === id)?.entryPath;
-      if (!hasCode && entry !== undefined && !this.#tried.has(entry))
-        this.#wishes.set(entry, { prepared, id });
+      if (hasCode || entry === undefined || (this.#attempts.get(entry) ?? 0) >= maxAttempts) continue;
+      this.#wishes.set(entry, { prepared, id });
     }
     this.#rest();
   }
@@ -69,7 +72,7 @@ export class CodeLearningQueue {
     if (wish === undefined) return;
     const [entry, { prepared, id }] = wish;
     this.#wishes.delete(entry);
-    this.#tried.add(entry);
+    this.#attempts.set(entry, (this.#attempts.get(entry) ?? 0) + 1);
     const start = performance.now();
     try {
       const bytes = await learnCode(prepared, id, {
@@ -80,6 +83,7 @@ export class CodeLearningQueue {
         },
         warn: (line) => this.#log.warn(line),
       });
+      this.#attempts.set(entry, maxAttempts);
       const milliseconds = Math.round(performance.now() - start);
       this.#log.info({ component: id, bytes, milliseconds }, 'compiled code of a component is kept');
     } catch (error) {
