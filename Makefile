@@ -17,7 +17,7 @@ FIXTURE_PACKAGES := fixtures/node_modules/.package-lock.json
 BUNDLE := dist/.bundled
 BUNDLE_INPUTS := $(shell find src proto -name '*.test.ts' -o -type f -print) bin/spinshim build/bundle.ts package.json LICENSE
 
-.PHONY: help setup machine toolchain build launcher samples test demo check bench conformance endurance node-vm install uninstall clean
+.PHONY: help setup machine toolchain build launcher samples test demo check bench conformance endurance node-vm kubelet install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -89,6 +89,11 @@ endurance: setup build samples ## 1,200 pods come and go, and nothing may be lef
 node-vm: setup build samples ## end-to-end tests on a Debian node under QEMU with systemd and cgroup version 2
 	@build/setup.sh vm
 	@$(NODE) test/node-vm/run.ts $(TESTS)
+
+kubelet: setup build samples ## pods of a real cluster (API server, kubelet, kubectl, built with Go), in the machine of node-vm
+	@build/setup.sh vm
+	@$(NODE) test/lines/build.ts etcd kube-apiserver kubelet kubectl
+	@$(NODE) test/node-vm/run.ts test/node-vm/kubelet.vm.ts
 
 install: build ## install below PREFIX (/usr/local)
 	@$(NODE) build/install.ts install '$(DESTDIR)$(PREFIX)'

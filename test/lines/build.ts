@@ -45,10 +45,9 @@ function buildTool(tool: ClientTool): void {
     else {
       const folder = join(draft, 'around');
       mkdirSync(folder);
-      writeFileSync(
-        join(folder, 'go.mod'),
-        moduleAround(tool, readFileSync(join(sources, tool.around.requirements), 'utf8')),
-      );
+      const { requirements } = tool.around;
+      const known = requirements === undefined ? '' : readFileSync(join(sources, requirements), 'utf8');
+      writeFileSync(join(folder, 'go.mod'), moduleAround(tool, known));
       runGo([...command, '-o', output, `${tool.module}${tool.source.slice(1)}`], folder, 'mod');
       rmSync(folder, { recursive: true });
     }

@@ -12,8 +12,8 @@ export type ClientTool = {
   readonly kind: 'program' | 'tests';
   /** Set where the module cannot be built as the proxy has it: a module around it is made then. */
   readonly around?: {
-    /** File of the module that lists what it requires, in go.mod's form. */
-    readonly requirements: string;
+    /** File of the module that lists what it requires, in go.mod's form, where Go does not read it by itself. */
+    readonly requirements?: string;
     /** Version at which the proxy has the modules that the repository replaces by folders of its own. */
     readonly replaced?: string;
   };
@@ -27,6 +27,22 @@ export type ClientTool = {
 
 /** What Docker 29 is built of; its module has tags like this one and no releases. */
 const moby = { module: 'github.com/moby/moby/v2', version: 'v2.0.0-beta.24' } as const;
+
+/** A program of Kubernetes. Its repository has the modules it is made of as folders, the proxy as modules of their own. */
+function kubernetes(name: string): ClientTool {
+  return {
+    name,
+    module: 'k8s.io/kubernetes',
+    version: 'v1.34.4',
+    source: `./cmd/${name}`,
+    kind: 'program',
+    around: { requirements: 'go.mod', replaced: 'v0.34.4' },
+    linker: ['gitVersion=v1.34.4', 'gitMajor=1', 'gitMinor=34']
+      .map((value) => `-X k8s.io/component-base/version.${value}`)
+      .join(' '),
+    onlyNamed: true,
+  };
+}
 
 /** The tools at the releases they are used with; Go's checksum database vouches for them. */
 export const clientTools: readonly ClientTool[] = [
@@ -86,14 +102,14 @@ export const clientTools: readonly ClientTool[] = [
     source: './cmd/docker-proxy',
     kind: 'program',
   },
+  ...['kubelet', 'kube-apiserver', 'kubectl'].map(kubernetes),
   {
-    name: 'kubelet',
-    module: 'k8s.io/kubernetes',
-    version: 'v1.34.4',
-    source: './cmd/kubelet',
+    name: 'etcd',
+    module: 'go.etcd.io/etcd/server/v3',
+    version: 'v3.6.4',
+    source: '.',
     kind: 'program',
-    around: { requirements: 'go.mod', replaced: 'v0.34.4' },
-    linker: '-X k8s.io/component-base/version.gitVersion=v1.34.4',
+    around: {},
     onlyNamed: true,
   },
 ];

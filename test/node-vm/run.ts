@@ -5,10 +5,12 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { findTool } from '../lines/client-tools.ts';
+import { clusterTools, toolsFolder } from './cluster.ts';
 import { exitLine, patternsWord } from './vm-guest.ts';
 import { makeDisk, vmImage } from './vm-image.ts';
 import { copyProject } from './vm-project.ts';
@@ -27,11 +29,20 @@ if (process.arch !== 'x64') throw new Error(`the machine is an x86-64 one, this 
 
 const patterns = process.argv.length > 2 ? process.argv.slice(2) : defaultPatterns;
 const root = join(import.meta.dirname, '..', '..');
+const tools = clusterTools.flatMap((name) => findTool(name) ?? []);
+if (patterns.some((pattern) => pattern.includes('kubelet')) && tools.length < clusterTools.length) {
+  const names = clusterTools.join(' ');
+  console.error(
+    `NOT TESTED: kubelet. ${names} are not all built; "node test/lines/build.ts ${names}" builds them`,
+  );
+  process.exit(1);
+}
 const image = vmImage();
 const work = mkdtempSync(join(tmpdir(), 'spinshim-vm-'));
 try {
   const disk = join(work, 'project.ext4');
   copyProject(root, join(work, 'project'));
+  for (const tool of tools) cpSync(tool, join(work, 'project', toolsFolder, basename(tool)));
   makeDisk(join(work, 'project'), disk, projectSize);
   rmSync(join(work, 'project'), { recursive: true });
   process.exitCode = await boot(disk, join(work, 'console.log'));

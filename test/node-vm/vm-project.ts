@@ -6,7 +6,18 @@ type Lockfile = {
 };
 
 /** Folders and files of the checkout that tests need; `fixtures` without its toolchain. */
-const parts = ['bin', 'build', 'dist', 'proto', 'shim-binary', 'src', 'test', 'package.json', 'LICENSE'];
+const parts = [
+  'bin',
+  'build',
+  'deploy',
+  'dist',
+  'proto',
+  'shim-binary',
+  'src',
+  'test',
+  'package.json',
+  'LICENSE',
+];
 
 /** Copies what the end-to-end tests need of a built checkout: sources, bundles, sample apps, packages that are no tools. */
 export function copyProject(root: string, target: string): void {
