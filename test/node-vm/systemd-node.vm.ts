@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { cgroupRoots } from '../support/cgroups.ts';
+import { cgroupRoots, memoryProcessFile } from '../support/cgroups.ts';
 import type { ContainerInput } from '../support/cri.ts';
+import { memoryHog } from '../support/memory-hog.ts';
 import type { Pod } from '../support/pod.ts';
 import { SpinNode } from '../support/spin-node.ts';
 import { suiteTimeoutMs, waitFor } from '../support/wait.ts';
@@ -118,6 +120,22 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
     await ctr.exec(['task', 'pause', pod.containerId]);
     await waitFor('the cgroup to be frozen', () => /frozen 1/.test(setting(cgroup, 'cgroup.events')));
     await ctr.exec(['task', 'resume', pod.containerId]);
+    assert.equal((await pod.request('/')).status, 200);
+    await pod.remove();
+  });
+
+  test('a kill for want of memory is told at once, while the container lives on', async (t) => {
+    const resources = { memoryLimit: 256 * mebibyte };
+    const pod = await start('hog', 'hello', { resources });
+    const hog = memoryHog();
+    t.after(() => hog.kill('SIGKILL'));
+    await writeFile(memoryProcessFile(await pod.pid()), String(hog.pid));
+    hog.stdin?.write('go\n');
+    const { state } = await waitFor('containerd to hear of it', async () => {
+      const status = await pod.status();
+      return status.reason === 'OOMKilled' && status;
+    });
+    assert.equal(state, 'CONTAINER_RUNNING');
     assert.equal((await pod.request('/')).status, 200);
     await pod.remove();
   });
