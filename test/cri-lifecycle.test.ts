@@ -176,7 +176,8 @@ describe('a Spin app through CRI', { timeout: suiteTimeoutMs }, () => {
     const stats = await node.cri.stats(pod.containerId);
     assert.equal(stats.attributes.id, pod.containerId);
     const workingSet = stats.memory?.working_set_bytes?.value ?? 0;
-    assert.ok(workingSet > 1024 * 1024 && workingSet <= memoryLimit, `working set ${workingSet}`);
+    // What a waiting engine has touched before is counted where it booted, which leaves hello about 1 MiB.
+    assert.ok(workingSet > 256 * 1024 && workingSet <= memoryLimit, `working set ${workingSet}`);
     assert.ok((stats.cpu?.usage_core_nano_seconds?.value ?? 0) > 0);
     assert.equal((await node.cri.listStats(pod.id)).length, 1);
 

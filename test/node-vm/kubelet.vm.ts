@@ -211,7 +211,7 @@ describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
       },
       patience,
     );
-    assert.ok((main.memory?.workingSetBytes ?? 0) > 1024 * 1024);
+    assert.ok((main.memory?.workingSetBytes ?? 0) > 256 * 1024);
     const metrics = await cluster.ask('get', '--raw', `${path}/metrics/resource`);
     for (const name of ['container_cpu_usage_seconds_total', 'container_memory_working_set_bytes'])
       assert.match(
