@@ -15,6 +15,7 @@ import { httpGet } from '../support/http-get.ts';
 import { appImage, importImage } from '../support/images.ts';
 import { shimUnderTest } from '../support/shim.ts';
 import { freeSubnet } from '../support/subnet.ts';
+import { Terminal } from '../support/terminal.ts';
 import { waitFor } from '../support/wait.ts';
 import { type CheckResult, Checks } from './checks.ts';
 import { findTool } from './client-tools.ts';
@@ -39,6 +40,11 @@ class ClientCommand {
 
   run(...args: readonly string[]): Promise<Output> {
     return execute(this.#path, [...this.#flags, ...args], { timeout: commandTimeoutMs });
+  }
+
+  /** As it is typed; no word of it needs quotes. */
+  line(...args: readonly string[]): string {
+    return [this.#path, ...this.#flags, ...args].join(' ');
   }
 
   /** Standard output without the white space around it. */
@@ -101,6 +107,17 @@ async function checkCrictl(
       assert.match(await crictl.ask('exec', '--sync', id, 'routes'), /\/\.\.\.|\//);
       await assert.rejects(crictl.run('exec', '--sync', id, 'false'), /exited with 1/);
       return await crictl.ask('exec', '--sync', id, 'echo', 'through the shell');
+    });
+    await checks.check('crictl exec on a terminal, whose size changes', async () => {
+      const shell = crictl.line('exec', '--interactive', '--tty', id, 'sh');
+      const terminal = new Terminal(`stty cols 101 rows 31; ${shell}`);
+      await terminal.shows('$ ');
+      await terminal.typeUntil('echo size=$COLUMNS,$LINES', 'size=101,31');
+      await terminal.resize(77, 22);
+      await terminal.typeUntil('echo size=$COLUMNS,$LINES', 'size=77,22');
+      terminal.type('exit 0\r');
+      assert.equal(await terminal.exitCode(), 0);
+      return '101 by 31, then 77 by 22';
     });
     await checks.check('crictl stop, rm, stopp, rmp', async () => {
       await crictl.run('stop', id);
