@@ -17,6 +17,7 @@ import { maxLockedAppBytes, parseLockedApp } from './locked-app.ts';
 import type { ContentRef } from './locked-app-content.ts';
 import type { Descriptor, ImageManifest } from './oci-types.ts';
 import { mediaTypes } from './oci-types.ts';
+import { appOfComponent } from './single-component.ts';
 import type { App, FileMount } from './types.ts';
 
 export type LoadOptions = {
@@ -153,32 +154,7 @@ async function loadComponent(
   const digest = layer.digest.startsWith('sha256:')
     ? layer.digest
     : await store.putStream(createReadStream(fetched), () => true);
-  const id = 'component';
-  return {
-    name: digest,
-    ociImageDigest: manifestDigest,
-    variables: [],
-    triggers: [
-      {
-        type: 'http',
-        id: 'http-trigger',
-        route: { kind: 'path', path: '/...' },
-        target: { kind: 'component', component: id },
-        executor: { type: 'http' },
-      },
-    ],
-    components: [
-      {
-        id,
-        source: { path: store.path(digest), digest },
-        environment: [],
-        files: [],
-        variables: [],
-        allowedOutboundHosts: [],
-        keyValueStores: [],
-        sqliteDatabases: [],
-        aiModels: [],
-      },
-    ],
-  };
+  const component = { id: 'component', source: { path: store.path(digest), digest } };
+  const app = appOfComponent(digest, component, { triggerId: 'http-trigger' });
+  return { ...app, ociImageDigest: manifestDigest };
 }

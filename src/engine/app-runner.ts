@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { HttpTrigger } from '../app/types.ts';
+import { httpTriggersOf } from '../app/single-component.ts';
 import { ShimError } from '../error.ts';
 import { type ComponentGrant, HostObjects, providedImports } from '../host/imports.ts';
 import type { InstanceScope } from '../host/scope.ts';
@@ -102,7 +102,7 @@ export class AppRunner {
       plans: surroundings.plans,
     };
     for (const component of compiled) {
-      if (isCalledByHttp(component.id, settings))
+      if (httpTriggersOf(settings.app, component.id).length > 0)
         components.set(component.id, await loadComponent(component, parts, phases));
     }
     const invoke: Invoke = (id, exchange) => {
@@ -156,13 +156,6 @@ export class AppRunner {
     const { stdout, stderr } = this.#services;
     await Promise.all([stdout.flushed(lastOutputTimeoutMs), stderr.flushed(lastOutputTimeoutMs)]);
   }
-}
-
-function isCalledByHttp(id: string, settings: AppSettings): boolean {
-  return settings.app.triggers.some(
-    (trigger): trigger is HttpTrigger =>
-      trigger.type === 'http' && trigger.target.kind === 'component' && trigger.target.component === id,
-  );
 }
 
 /** What the components of an app are loaded with. */

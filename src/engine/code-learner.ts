@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { App, HttpTrigger } from '../app/types.ts';
+import { appOfComponent, httpTriggersOf } from '../app/single-component.ts';
+import type { App } from '../app/types.ts';
 import { ShimError } from '../error.ts';
 import { writeCode } from './code-store.ts';
 import { EngineProcess } from './engine-process.ts';
@@ -93,48 +94,13 @@ export async function learnCode(
 /** An app of nothing but the component, which has nothing but its code. */
 function bareApp(app: App, id: string): App {
   const source = app.components.find((component) => component.id === id)?.source ?? { path: '', digest: '' };
-  return {
-    name: 'learning',
-    variables: [],
-    triggers: [
-      {
-        type: 'http',
-        id: 'learning',
-        route: { kind: 'path', path: '/...' },
-        target: { kind: 'component', component: id },
-        executor: executorOf(app, id),
-      },
-    ],
-    components: [
-      {
-        id,
-        source,
-        environment: [],
-        files: [],
-        variables: [],
-        allowedOutboundHosts: [],
-        keyValueStores: [],
-        sqliteDatabases: [],
-        aiModels: [],
-      },
-    ],
-  };
-}
-
-function triggersOf(app: App, id: string): readonly HttpTrigger[] {
-  return app.triggers.filter(
-    (trigger): trigger is HttpTrigger =>
-      trigger.type === 'http' && trigger.target.kind === 'component' && trigger.target.component === id,
-  );
-}
-
-function executorOf(app: App, id: string): HttpTrigger['executor'] {
-  return triggersOf(app, id)[0]?.executor ?? { type: 'http' };
+  const executor = httpTriggersOf(app, id)[0]?.executor;
+  return appOfComponent('learning', { id, source }, executor === undefined ? {} : { executor });
 }
 
 /** A path for each route of the component: what stands for anything is `x`. */
 function pathsOf(app: App, id: string): readonly string[] {
-  const paths = triggersOf(app, id).map(({ route }) =>
+  const paths = httpTriggersOf(app, id).map(({ route }) =>
     route.kind === 'path' ? route.path.replace(/\/\.\.\.$/, '/').replaceAll(/\/:[^/]+/g, '/x') : '/',
   );
   return [...new Set(['/', '/x', '/x/x', ...paths])].slice(0, maxPaths);

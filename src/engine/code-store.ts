@@ -1,8 +1,14 @@
 import { createHash } from 'node:crypto';
-import { lstat, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
-import { isMissing, readSealed, readSealKey, takeOwnFolder, writeSealed } from './sealed-file.ts';
+import {
+  isMissing,
+  readSealed,
+  readSealKey,
+  removeOldest,
+  takeOwnFolder,
+  writeSealed,
+} from './sealed-file.ts';
 
 /** Compiled code of one component's core modules, by their names; without bytes where nothing of one was optimized. */
 export type ComponentCode = ReadonlyMap<string, Uint8Array>;
@@ -70,24 +76,7 @@ export async function writeCode(
   length.writeUInt32LE(head.length);
   takeOwnFolder(dirname(path), warn);
   await writeSealed(path, readSealKey(storeOf(entryPath)), labelOf(path), [length, head, ...code.values()]);
-  await shrink(dirname(path), maxStoredBytes, path);
-}
-
-/** Removes what was written first until the rest is within the bound, and drafts of a writer that was killed. */
-async function shrink(folder: string, maxBytes: number, newest: string): Promise<void> {
-  const files: { path: string; bytes: number; writtenAt: number }[] = [];
-  for (const name of await readdir(folder)) {
-    const path = join(folder, name);
-    const info = await lstat(path).catch(() => undefined);
-    if (info !== undefined) files.push({ path, bytes: info.size, writtenAt: info.mtimeMs });
-  }
-  let total = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  for (const { path, bytes } of files.toSorted((a, b) => a.writtenAt - b.writtenAt)) {
-    if (total <= maxBytes) return;
-    if (path === newest) continue;
-    await rm(path, { recursive: true, force: true });
-    total -= bytes;
-  }
+  await removeOldest(dirname(path), maxStoredBytes, (other) => other !== path);
 }
 
 function storeOf(entryPath: string): string {

@@ -10,6 +10,7 @@ import {
   makeSealKey,
   readSealed,
   readSealKey,
+  removeOldest,
   takeOwnFolder,
   writeSealed,
 } from './sealed-file.ts';
@@ -162,19 +163,8 @@ export class ComponentCache {
 
   /** Removes what was used least recently until the rest is within the bound. Engines that run hold what they need of it. */
   async #shrink(newest: string): Promise<void> {
-    const entries: { path: string; bytes: number; usedAt: number }[] = [];
-    for (const name of await readdir(this.#directory)) {
-      const path = join(this.#directory, name);
-      const info = await lstat(path).catch(() => undefined);
-      if (info !== undefined) entries.push({ path, bytes: info.size, usedAt: info.mtimeMs });
-    }
-    let total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-    for (const { path, bytes } of entries.toSorted((a, b) => a.usedAt - b.usedAt)) {
-      if (total <= this.#maxBytes) return;
-      if (path === newest || !entryForm.test(basename(path))) continue;
-      await rm(path, { recursive: true, force: true });
-      total -= bytes;
-    }
+    const isRemovable = (path: string): boolean => path !== newest && entryForm.test(basename(path));
+    await removeOldest(this.#directory, this.#maxBytes, isRemovable);
   }
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { App } from '../app/types.ts';
+import { appOfComponent } from '../app/single-component.ts';
 import { ShimError } from '../error.ts';
 import { asyncImports } from '../host/async-imports.ts';
 import { listenUnnamed, socketPair } from '../linux.ts';
@@ -17,32 +17,7 @@ const requestCount = 20;
 
 const componentId = 'rehearsal';
 
-const app: App = {
-  name: componentId,
-  variables: [],
-  triggers: [
-    {
-      type: 'http',
-      id: componentId,
-      route: { kind: 'path', path: '/...' },
-      target: { kind: 'component', component: componentId },
-      executor: { type: 'http' },
-    },
-  ],
-  components: [
-    {
-      id: componentId,
-      source: { path: '', digest: '' },
-      environment: [],
-      files: [],
-      variables: [],
-      allowedOutboundHosts: [],
-      keyValueStores: [],
-      sqliteDatabases: [],
-      aiModels: [],
-    },
-  ],
-};
+const app = appOfComponent(componentId, { id: componentId, source: { path: '', digest: '' } });
 
 /**
  * Runs a small app of this installation's own through the whole way of a claim and of a request, while an engine waits to

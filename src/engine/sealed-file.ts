@@ -11,7 +11,7 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { link, open, rename, rm } from 'node:fs/promises';
+import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { preferHugePages } from '../linux-memory.ts';
@@ -137,6 +137,30 @@ export function takeOwnFolder(path: string, warn: (line: string) => void): void 
     rmSync(remains, { recursive: true, force: true });
   }
   mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/**
+ * Removes what is below a folder, by the time it was written or noted as used, the oldest first, until no more than `maxBytes`
+ * are left. All of it counts; only what `isRemovable` says so of goes.
+ */
+export async function removeOldest(
+  folder: string,
+  maxBytes: number,
+  isRemovable: (path: string) => boolean,
+): Promise<void> {
+  const files: { path: string; bytes: number; usedAt: number }[] = [];
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const info = await lstat(path).catch(() => undefined);
+    if (info !== undefined) files.push({ path, bytes: info.size, usedAt: info.mtimeMs });
+  }
+  let total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const { path, bytes } of files.toSorted((a, b) => a.usedAt - b.usedAt)) {
+    if (total <= maxBytes) return;
+    if (!isRemovable(path)) continue;
+    await rm(path, { recursive: true, force: true });
+    total -= bytes;
+  }
 }
 
 function codeOf(key: Buffer, label: string, payload: readonly Uint8Array[]): Buffer {
