@@ -2,16 +2,28 @@
  * Builds `dist/lib/spinshim` and `dist/bin/spinshim`, what `make install` ships besides the launcher: one bundle for
  * each process entry in `src/main`, shared code once, and beside them everything that is found relative to a bundle.
  */
+import { execFileSync } from 'node:child_process';
 import { chmod, copyFile, cp, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { build, type Metafile } from 'esbuild';
+import { compileCacheVariables } from '../src/engine/compile-cache.ts';
+import { engineFlags } from '../src/engine/engine-process.ts';
 
 const root = join(import.meta.dirname, '..');
 const modules = join(root, 'node_modules');
 const target = join(root, 'dist', 'lib', 'spinshim');
 const draft = `${target}.${process.pid}`;
 
-const entries = ['host', 'engine', 'worker', 'shell', 'preparer', 'spinshim'];
+const entries = ['host', 'preparer', 'spinshim', 'fill-compile-cache'];
+
+/**
+ * Entries of which each is one file in CommonJS form: an engine and its threads boot while a pod may be waiting, and a
+ * file in this form takes V8 and Node less time than chunks that import each other and Node's own modules by name.
+ */
+const bootedEntries = ['engine', 'worker', 'shell'];
+
+/** The HTTP client for guests' requests: loaded by those that send one. */
+const httpClient = 'undici';
 
 /** Components themselves, with core modules beside their JavaScript: they are shipped as they are. */
 const transpiler = '@bytecodealliance/jco-transpile';
@@ -29,28 +41,56 @@ const openedFiles = [
 const common = {
   absWorkingDir: root,
   bundle: true,
-  format: 'esm',
   platform: 'node',
   target: 'node26',
   metafile: true,
   logLevel: 'warning',
 } as const;
 
+const withMaps = { sourcemap: 'linked', sourcesContent: false } as const;
+
 /** The entries and their shared chunks. Packages in CommonJS form need a `require` for Node's own modules. */
 async function bundleEntries(): Promise<Metafile> {
   const { metafile } = await build({
     ...common,
-    entryPoints: entries.map((name) => `src/main/${name}.ts`),
+    ...withMaps,
+    format: 'esm',
+    entryPoints: [
+      ...entries.map((name) => ({ in: `src/main/${name}.ts`, out: name })),
+      { in: httpClient, out: httpClient },
+    ],
     external: [`${transpiler}/*`],
     splitting: true,
     outdir: draft,
     outExtension: { '.js': '.mjs' },
     chunkNames: 'chunk-[hash]',
-    sourcemap: 'linked',
-    sourcesContent: false,
     banner: {
       js: "import { createRequire as createRequireOfModule } from 'node:module';\nconst require = createRequireOfModule(import.meta.url);",
     },
+  });
+  return metafile;
+}
+
+async function bundleBootedEntries(): Promise<Metafile> {
+  const { metafile } = await build({
+    ...common,
+    ...withMaps,
+    format: 'cjs',
+    entryPoints: bootedEntries.map((name) => `src/main/${name}.ts`),
+    outdir: draft,
+    outExtension: { '.js': '.cjs' },
+    banner: { js: "const urlOfThisFile = require('node:url').pathToFileURL(__filename).href;" },
+    define: { 'import.meta.url': 'urlOfThisFile' },
+    plugins: [
+      {
+        name: 'the HTTP client stays a file of its own',
+        setup({ onResolve }) {
+          onResolve({ filter: new RegExp(`^${httpClient}$`) }, ({ kind }) =>
+            kind === 'dynamic-import' ? { path: `./${httpClient}.mjs`, external: true } : undefined,
+          );
+        },
+      },
+    ],
   });
   return metafile;
 }
@@ -59,6 +99,7 @@ async function bundleEntries(): Promise<Metafile> {
 async function copyTranspiler(): Promise<Metafile> {
   const { metafile } = await build({
     ...common,
+    format: 'esm',
     stdin: {
       contents: `import '${transpiler}/component'; import '${transpiler}/wasm-tools';`,
       resolveDir: root,
@@ -128,6 +169,17 @@ async function copyAssets(): Promise<void> {
   await writeFile(join(draft, 'package.json'), `${JSON.stringify({ name, version, type: 'module' })}\n`);
 }
 
+/** What V8 compiled of an engine's code when it booted and rehearsed, for those that boot later; for all users of engines. */
+async function fillCompileCache(): Promise<void> {
+  const folder = join(draft, 'compile-cache');
+  execFileSync(join(draft, 'node'), [...engineFlags, join(draft, 'fill-compile-cache.mjs')], {
+    env: compileCacheVariables(folder),
+    stdio: 'inherit',
+  });
+  for (const file of await readdir(folder, { recursive: true, withFileTypes: true }))
+    if (file.isFile()) await chmod(join(file.parentPath, file.name), 0o644);
+}
+
 /** The finished folder takes the old one's place by renames, so that a failed build leaves the old one whole. */
 async function replaceTarget(): Promise<void> {
   const old = `${target}.old.${process.pid}`;
@@ -149,10 +201,11 @@ async function placeCommand(): Promise<void> {
 
 await mkdir(draft, { recursive: true });
 try {
-  const metafiles = [await bundleEntries(), await copyTranspiler()];
+  const metafiles = [await bundleEntries(), await bundleBootedEntries(), await copyTranspiler()];
   await placeNode();
   await copyAssets();
   await writeLicenses(metafiles);
+  await fillCompileCache();
   await replaceTarget();
   await placeCommand();
 } finally {

@@ -32,10 +32,14 @@ function filesBelow(folder: string): readonly string[] {
     .sort();
 }
 
-/** The folder's name says what is in it, so that installing the same build again changes nothing. */
+/**
+ * The folder's name says what is in it, so that installing the same build again changes nothing; not what V8 made of it,
+ * which two builds of the same source do not have byte for byte.
+ */
 function nameOf(source: string, files: readonly string[]): string {
   const hash = createHash('sha256');
-  for (const file of files) hash.update(`${file}\0`).update(readFileSync(join(source, file)));
+  const named = files.filter((file) => !file.startsWith('compile-cache/'));
+  for (const file of named) hash.update(`${file}\0`).update(readFileSync(join(source, file)));
   const { version } = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8')) as { version: string };
   return `spinshim-${version}-${hash.digest('hex').slice(0, 12)}`;
 }

@@ -12,49 +12,62 @@ function networks(...texts: readonly string[]): readonly IpNetwork[] {
   return texts.flatMap((text) => parseIpNetwork(text) ?? []);
 }
 
-/** IANA special-purpose IPv4 registry (RFC 6890 and its updates), multicast and reserved space. */
-const specialV4 = networks(
-  '0.0.0.0/8',
-  '10.0.0.0/8',
-  '100.64.0.0/10',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '172.16.0.0/12',
-  '192.0.0.0/24',
-  '192.0.2.0/24',
-  '192.168.0.0/16',
-  '198.18.0.0/15',
-  '198.51.100.0/24',
-  '203.0.113.0/24',
-  '224.0.0.0/4',
-  '240.0.0.0/4',
-);
+/** Networks that are not globally routable unicast. */
+type Special = {
+  /** IANA special-purpose IPv4 registry (RFC 6890 and its updates), multicast and reserved space. */
+  readonly v4: readonly IpNetwork[];
+  /** All of global unicast IPv6 space that IANA has given out; what lies outside is local, multicast or unassigned. */
+  readonly globalV6: readonly IpNetwork[];
+  /** Special parts of it: protocol assignments with Teredo, and documentation. */
+  readonly v6: readonly IpNetwork[];
+  /** IPv6 networks whose addresses stand for an IPv4 address, and the position of its lowest bit. */
+  readonly embedding: readonly (readonly [network: IpNetwork, shift: bigint])[];
+};
 
-/** All of global unicast IPv6 space that IANA has given out; what lies outside is local, multicast or unassigned. */
-const globalV6 = networks('2000::/3');
+let made: Special | undefined;
 
-/** Special parts of it: protocol assignments with Teredo, and documentation. */
-const specialV6 = networks('2001::/23', '2001:db8::/32', '3fff::/20');
-
-/** IPv6 networks whose addresses stand for an IPv4 address, and the position of its lowest bit. */
-const embedding: readonly (readonly [network: IpNetwork, shift: bigint])[] = [
-  ...networks('::/96', '64:ff9b::/96').map((network) => [network, 0n] as const),
-  ...networks('2002::/16').map((network) => [network, 80n] as const),
-];
+/** Made when first asked for: most apps connect to nothing, and reading them takes 6 ms of a worker's boot. */
+function special(): Special {
+  made ??= {
+    v4: networks(
+      '0.0.0.0/8',
+      '10.0.0.0/8',
+      '100.64.0.0/10',
+      '127.0.0.0/8',
+      '169.254.0.0/16',
+      '172.16.0.0/12',
+      '192.0.0.0/24',
+      '192.0.2.0/24',
+      '192.168.0.0/16',
+      '198.18.0.0/15',
+      '198.51.100.0/24',
+      '203.0.113.0/24',
+      '224.0.0.0/4',
+      '240.0.0.0/4',
+    ),
+    globalV6: networks('2000::/3'),
+    v6: networks('2001::/23', '2001:db8::/32', '3fff::/20'),
+    embedding: [
+      ...networks('::/96', '64:ff9b::/96').map((network) => [network, 0n] as const),
+      ...networks('2002::/16').map((network) => [network, 80n] as const),
+    ],
+  };
+  return made;
+}
 
 /** The IPv4 address inside an IPv4-compatible, NAT64 or 6to4 address. */
 function embeddedV4(address: IpAddress): IpAddress | undefined {
-  const found = embedding.find(([network]) => networkContains(network, address));
+  const found = special().embedding.find(([network]) => networkContains(network, address));
   return found && { family: 4, bits: (address.bits >> found[1]) & 0xffffffffn };
 }
 
 function isSpecial(address: IpAddress): boolean {
-  if (address.family === 4) return specialV4.some((network) => networkContains(network, address));
+  if (address.family === 4) return special().v4.some((network) => networkContains(network, address));
   const inner = embeddedV4(address);
   if (inner !== undefined) return isSpecial(inner);
   return (
-    !globalV6.some((network) => networkContains(network, address)) ||
-    specialV6.some((network) => networkContains(network, address))
+    !special().globalV6.some((network) => networkContains(network, address)) ||
+    special().v6.some((network) => networkContains(network, address))
   );
 }
 

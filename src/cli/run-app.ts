@@ -41,7 +41,7 @@ const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export async function runApp(run: AppRun, context: CommandContext): Promise<number> {
   // Before the processes it starts put anything there: the store refuses a folder that others may write to.
   await mkdir(run.job.storeDir, { recursive: true, mode: 0o700 });
-  // They inherit this; the second start of an app takes half the time of the first.
+  // The preparer inherits this: its second start takes half the time of the first.
   process.env.NODE_COMPILE_CACHE ??= join(run.job.storeDir, 'compile-cache');
   const interrupts = new Interrupts();
   const booting = EngineProcess.spawn({ inheritOutput: true });

@@ -1,4 +1,3 @@
-import { get } from 'node:http';
 import { setFlagsFromString } from 'node:v8';
 import { ShimError } from '../error.ts';
 import type { CompiledCode } from './compiled-code.ts';
@@ -50,9 +49,11 @@ export async function exercise(port: number, paths: readonly string[]): Promise<
 
 function ask(port: number, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const request = get({ host: '127.0.0.1', port, path, agent: false }, (answer) => {
-      answer.on('error', reject).on('end', resolve).resume();
-    });
+    const request = process
+      .getBuiltinModule('node:http')
+      .get({ host: '127.0.0.1', port, path, agent: false }, (answer) => {
+        answer.on('error', reject).on('end', resolve).resume();
+      });
     request.on('error', (cause) =>
       reject(new ShimError('unavailable', `the request for "${path}" was cut: ${cause.message}`, { cause })),
     );

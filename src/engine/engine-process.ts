@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { availableParallelism, constants } from 'node:os';
 import { ShimError } from '../error.ts';
 import { sendDescriptors, socketPair } from '../linux.ts';
+import { compileCacheVariables } from './compile-cache.ts';
 import type { ExecStart, RunningExec } from './exec-messages.ts';
 import { findInstallation } from './installation.ts';
 import type { ClaimReport, EngineClaim, EngineReply, EngineRequest, LearnedCode } from './messages.ts';
@@ -56,7 +57,7 @@ const maxReasonBytes = 4096;
  * first called: all of them were when the entry was made, and its seal says that it is the same (13 MB: 47 ms less). No more
  * threads that compile than cores: they would only keep the first request waiting (two cores, 12 MB: 77 -> 66 ms).
  */
-const engineFlags = [
+export const engineFlags: readonly string[] = [
   '--no-warnings',
   '--disallow-code-generation-from-strings',
   '--disable-proto=delete',
@@ -92,7 +93,7 @@ export class EngineProcess {
 
   /** Boots an engine and resolves when it waits to be claimed. Rejects `unavailable` when it does not come up. */
   static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
-    const { node, engine } = findInstallation();
+    const { node, engine, compileCache = process.env.NODE_COMPILE_CACHE } = findInstallation();
     const output = options.inheritOutput === true ? 'inherit' : 'ignore';
     const [handover, theirs] = socketPair();
     const command = [node, ...engineFlags, engine];
@@ -101,7 +102,7 @@ export class EngineProcess {
     const child = spawn(program, args, {
       cwd: '/',
       detached: true,
-      env: { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...hugePages },
+      env: { ...compileCacheVariables(compileCache), ...hugePages },
       serialization: 'advanced',
       stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc', theirs],
     });

@@ -11,15 +11,16 @@ import {
   newNetworkNamespace,
   refuseNewConnections,
 } from '../linux.ts';
-import { setNoNewPrivileges } from '../linux-rights.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { type AppLimits, readAppLimits } from './app-limits.ts';
 import { rehearseClaim } from './claim-rehearsal.ts';
 import { beginLearning, exercise, learnedCode } from './code-learning.ts';
+import { keepCompiledCode } from './compile-cache.ts';
 import { CompiledCode } from './compiled-code.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
 import { type CompiledComponent, CoreModules } from './core-modules.ts';
-import { post, reply, startGuestWorker } from './guest-worker.ts';
+import type { FirstWorker } from './engine-boot.ts';
+import { post, reply } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
 import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';
 import { formatAddress, listenAddressOf, parseListenAddress } from './listen-address.ts';
@@ -34,7 +35,6 @@ import type {
 } from './messages.ts';
 import { ShellFront } from './shell-front.ts';
 import { WorkerCrew } from './worker-crew.ts';
-import { openPagemap } from './worker-descriptors.ts';
 
 /** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
 const defaultDrainTimeoutMs = 25_000;
@@ -58,7 +58,8 @@ type Claimed = {
  * network namespace and the worker loads the app. A worker that dies is replaced. No guest code runs here.
  */
 export class EngineServer {
-  /** The worker that waits for the app, from the boot to the claim. */
+  readonly #first: FirstWorker;
+  /** The first worker, from the boot to the claim. */
   #spare: Worker | undefined;
   /** From the claim on, also of one that fails. */
   #crew: WorkerCrew | undefined;
@@ -67,8 +68,6 @@ export class EngineServer {
   readonly #compiledCode = new CompiledCode();
   #ending = false;
   #claiming = false;
-  /** Opened at the boot, when this process may still open what is root's. */
-  readonly #pagemapFd = openPagemap();
   readonly #shell = new ShellFront(
     () => {
       const claimed = this.#claimed;
@@ -79,16 +78,22 @@ export class EngineServer {
     (exited) => this.#reply(exited),
   );
 
+  constructor(first: FirstWorker) {
+    this.#first = first;
+    this.#spare = first.worker;
+  }
+
   /** Takes the process over: messages, signals, end. */
   run(): void {
     process.on('message', (message) => this.#onRequest(message as EngineRequest));
     process.on('disconnect', () => process.exit(0));
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#drain());
-    // Before the worker is made, so that it holds for all its threads; an engine executes nothing.
-    setNoNewPrivileges();
-    const spare = this.#startWorker();
-    this.#spare = spare;
-    reply(spare, 'ready').then(
+    const { worker, exited } = this.#first;
+    void exited.then((reason) => {
+      if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
+      this.#crew?.onExit(worker, reason);
+    });
+    reply(worker, 'ready').then(
       () => this.#reply({ type: 'ready' }),
       (thrown: unknown) => {
         fail(`the worker could not be started: ${ShimError.from(thrown).message}`);
@@ -143,6 +148,7 @@ export class EngineServer {
       (thrown: unknown) => ShimError.from(thrown).message,
     );
     const problem = (await rehearsed).problem ?? own;
+    if (!this.#claiming) keepCompiledCode();
     // One that a claim has overtaken may have met the container's rights.
     if (problem !== undefined && this.#spare === worker)
       process.stderr.write(`the rehearsal failed: ${problem}\n`);
@@ -186,7 +192,7 @@ export class EngineServer {
         stderr,
         limits,
         size: workerCount(claim, limits),
-        pagemapFd: this.#pagemapFd,
+        pagemapFd: this.#first.pagemapFd,
       },
       { tell: (line) => tell(stderr, line), fail },
     );
@@ -237,15 +243,6 @@ export class EngineServer {
       throw new ShimError('failed-precondition', 'the engine has to be started before it learns');
     await exercise(parseListenAddress(address, 'the listen address').port, paths);
     return { type: 'learned', code: await learnedCode(claimed.components, this.#compiledCode) };
-  }
-
-  /** The worker that waits for an app. */
-  #startWorker(): Worker {
-    const worker = startGuestWorker(this.#pagemapFd, (reason) => {
-      if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
-      this.#crew?.onExit(worker, reason);
-    });
-    return worker;
   }
 
   /** Ends with 0 after requests in flight; a second signal changes nothing, SIGKILL is always there. */

@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { duplicateFd } from '../linux.ts';
+import { ownCompileCacheVariables } from './compile-cache.ts';
 import { findInstallation } from './installation.ts';
 import { closeHeld, makeWorkerDescriptors } from './worker-descriptors.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
@@ -13,7 +14,7 @@ const maxWorkerHeapMiB = 512;
 export function startGuestWorker(pagemapFd: number | undefined, onExit: (reason: string) => void): Worker {
   const descriptors = makeWorkerDescriptors(pagemapFd);
   const worker = new Worker(findInstallation().worker, {
-    env: {},
+    env: ownCompileCacheVariables(),
     workerData: descriptors,
     resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },
     name: 'guests',

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AdapterPaths } from './lift.ts';
@@ -18,6 +18,8 @@ export type Installation = {
   readonly compiledCode: string;
   /** What an engine and its workers read of it while they run: a directory. */
   readonly directory: string;
+  /** Where V8's compiled form of the bundle's own code lies; a checkout has none. */
+  readonly compileCache?: string;
   readonly adapters: AdapterPaths;
   /** The small component that waiting engines rehearse with. */
   readonly rehearsal: string;
@@ -46,27 +48,35 @@ function checkout(root: string): Installation {
     directory: root,
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
     rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
-    version: versionOf(join(root, 'package.json')),
-    transpilerVersion: versionOf(join(modules, 'jco-transpile', 'package.json')),
+    get version() {
+      return versionOf(join(root, 'package.json'));
+    },
+    get transpilerVersion() {
+      return versionOf(join(modules, 'jco-transpile', 'package.json'));
+    },
   };
 }
 
 function bundle(directory: string): Installation {
   return {
     node: process.execPath,
-    engine: join(directory, 'engine.mjs'),
-    worker: join(directory, 'worker.mjs'),
-    shell: join(directory, 'shell.mjs'),
+    engine: join(directory, 'engine.cjs'),
+    worker: join(directory, 'worker.cjs'),
+    shell: join(directory, 'shell.cjs'),
     preparer: join(directory, 'preparer.mjs'),
     threadCalls: join(directory, 'thread-calls.so'),
     compiledCode: join(directory, 'compiled-code.node'),
     directory,
+    // By its real path: entries are found by where their source lies relative to it.
+    compileCache: join(realpathSync(directory), 'compile-cache'),
     adapters: adaptersIn(join(directory, 'adapters')),
     rehearsal: join(directory, 'rehearsal.wasm'),
-    version: versionOf(join(directory, 'package.json')),
-    transpilerVersion: versionOf(
-      join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'),
-    ),
+    get version() {
+      return versionOf(join(directory, 'package.json'));
+    },
+    get transpilerVersion() {
+      return versionOf(join(directory, 'node_modules', '@bytecodealliance', 'jco-transpile', 'package.json'));
+    },
   };
 }
 

@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { appOfComponent } from '../app/single-component.ts';
 import { ShimError } from '../error.ts';
 import { asyncImports } from '../host/async-imports.ts';
+import { nodeCrypto } from '../host/wasi/node-crypto.ts';
 import { listenUnnamed, socketPair } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
 import { entryOf } from './component-entry.ts';
@@ -19,6 +20,18 @@ const componentId = 'rehearsal';
 
 const app = appOfComponent(componentId, { id: componentId, source: { path: '', digest: '' } });
 
+/** The claim of an app that may nothing and says nothing. */
+export const rehearsalClaim: EngineClaim = {
+  id: componentId,
+  prepared: { app, components: [] },
+  network: { kind: 'host' },
+  environment: [],
+  args: [],
+  stdout: { kind: 'null' },
+  stderr: { kind: 'null' },
+  stateDir: '/nonexistent',
+};
+
 /**
  * Runs a small app of this installation's own through the whole way of a claim and of a request, while an engine waits to
  * be claimed: what V8 compiles, allocates and learns on that way is there when a container comes. It opens no file but
@@ -26,24 +39,15 @@ const app = appOfComponent(componentId, { id: componentId, source: { path: '', d
  * is asked between requests.
  */
 export async function rehearse(stop: () => boolean): Promise<void> {
+  nodeCrypto();
   const linked = linkComponent(readFileSync(findInstallation().rehearsal), asyncImports);
   if (!('plan' in linked)) return;
   const { entry, text, coreModules } = entryOf(linked);
   const modules = new Map(
     coreModules.map(([name, bytes]) => [name, new WebAssembly.Module(Uint8Array.from(bytes))]),
   );
-  const claim: EngineClaim = {
-    id: componentId,
-    prepared: { app, components: [] },
-    network: { kind: 'host' },
-    environment: [],
-    args: [],
-    stdout: { kind: 'null' },
-    stderr: { kind: 'null' },
-    stateDir: '/nonexistent',
-  };
   const compiled = [{ id: componentId, digest: '', entry, text, modules, hasCode: false }];
-  const runner = await AppRunner.load(claim, compiled, {
+  const runner = await AppRunner.load(rehearsalClaim, compiled, {
     stdout: new OutputSink(undefined),
     stderr: new OutputSink(undefined),
     board: new RequestBoard(),

@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { enterNetworkNamespace } from '../linux.ts';
 import { AppRunner } from './app-runner.ts';
+import { keepCompiledCode } from './compile-cache.ts';
 import { type PlansAhead, readPlan } from './load-runtime.ts';
 import { OutputSink } from './output-sink.ts';
 import { PermitLedger } from './permits.ts';
@@ -35,6 +36,7 @@ export function runWorker(): void {
           () => undefined,
           (thrown: unknown) => ShimError.from(thrown).message,
         );
+        if (!claimed) keepCompiledCode();
         return { type: 'rehearsed', problem };
       }
       case 'plan':

@@ -1,3 +1,3 @@
-import { EngineServer } from '../engine/engine-server.ts';
+import { bootEngine } from '../engine/engine-boot.ts';
 
-new EngineServer().run();
+void bootEngine();

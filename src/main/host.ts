@@ -115,7 +115,7 @@ async function main({ listenFd, readyFd, socket }: Handover): Promise<void> {
   const config = readNodeConfig(process.env);
   const storeDir = config.stateDir;
   mkdirSync(storeDir, { recursive: true, mode: 0o700 });
-  // Engines inherit it: their second boot takes half the time of the first.
+  // Preparers inherit it: their second start takes half the time of the first.
   process.env.NODE_COMPILE_CACHE ??= join(storeDir, 'compile-cache');
 
   const file = new LogFile(join(runDir, `${name}.log`));

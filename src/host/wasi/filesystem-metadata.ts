@@ -1,6 +1,6 @@
-import { hash } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
 import type { Datetime } from './clocks.ts';
+import { nodeCrypto } from './node-crypto.ts';
 
 /** wasi:filesystem/types `descriptor-type`. */
 export type DescriptorType =
@@ -65,6 +65,6 @@ export function descriptorStat(stats: BigIntStats): DescriptorStat {
  * the same while a file is written to, and across workers.
  */
 export function metadataHash(stats: BigIntStats): MetadataHash {
-  const digest = hash('sha256', `${stats.dev}:${stats.ino}`, 'buffer');
+  const digest = nodeCrypto().hash('sha256', `${stats.dev}:${stats.ino}`, 'buffer');
   return { lower: digest.readBigUInt64LE(0), upper: digest.readBigUInt64LE(8) };
 }

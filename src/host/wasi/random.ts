@@ -1,5 +1,5 @@
-import { randomFillSync } from 'node:crypto';
 import { ShimError } from '../../error.ts';
+import { nodeCrypto } from './node-crypto.ts';
 
 /** Bytes that one call of `get-random-bytes` may ask for; more traps the guest (wasmtime traps as well). */
 export const maxRandomBytes = 1024 * 1024;
@@ -11,11 +11,11 @@ function randomBytes(length: bigint): Uint8Array {
       `the guest asked for ${length} random bytes at once, the limit "maxRandomBytes" is ${maxRandomBytes}: ask for less, several times`,
     );
   }
-  return randomFillSync(new Uint8Array(Number(length)));
+  return nodeCrypto().randomFillSync(new Uint8Array(Number(length)));
 }
 
 function randomU64(): bigint {
-  return randomFillSync(new BigUint64Array(1))[0] ?? 0n;
+  return nodeCrypto().randomFillSync(new BigUint64Array(1))[0] ?? 0n;
 }
 
 function insecureSeed(): readonly [bigint, bigint] {

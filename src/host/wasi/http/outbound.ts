@@ -67,18 +67,24 @@ export type OutboundRequest = {
   readonly timeouts: RequestTimeouts;
 };
 
+let guarded: BlockList | undefined;
+
 /** Link-local addresses and the IPv6 address of a cloud's metadata service: reachable only when an entry names them. */
-const guarded = new BlockList();
-guarded.addSubnet('169.254.0.0', 16, 'ipv4');
-guarded.addSubnet('fe80::', 10, 'ipv6');
-guarded.addAddress('fd00:ec2::254', 'ipv6');
-// The same IPv4 network behind NAT64, 6to4 and the IPv4-compatible form.
-guarded.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
-guarded.addSubnet('2002:a9fe::', 32, 'ipv6');
-guarded.addSubnet('::a9fe:0', 112, 'ipv6');
+function guardedAddresses(): BlockList {
+  if (guarded !== undefined) return guarded;
+  guarded = new BlockList();
+  guarded.addSubnet('169.254.0.0', 16, 'ipv4');
+  guarded.addSubnet('fe80::', 10, 'ipv6');
+  guarded.addAddress('fd00:ec2::254', 'ipv6');
+  // The same IPv4 network behind NAT64, 6to4 and the IPv4-compatible form.
+  guarded.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
+  guarded.addSubnet('2002:a9fe::', 32, 'ipv6');
+  guarded.addSubnet('::a9fe:0', 112, 'ipv6');
+  return guarded;
+}
 
 function isGuarded(ip: string): boolean {
-  return guarded.check(ip, isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  return guardedAddresses().check(ip, isIP(ip) === 6 ? 'ipv6' : 'ipv4');
 }
 
 function bareHost(host: string): string {
