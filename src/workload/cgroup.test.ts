@@ -62,6 +62,34 @@ test('of a cgroup that systemd has removed the last reading is kept, and a kill 
   assert.equal((await cgroup.stats()).memory.oomKills, 1);
 });
 
+test('a kill that its parent counts while it lives on is of another container', async (t) => {
+  const mountPoint = mkdtempSync(join(tmpdir(), 'spinshim-cgroup-'));
+  t.after(() => rmSync(mountPoint, { recursive: true }));
+  const parent = join(mountPoint, 'pod.slice');
+  const count = (folder: string, kills: number): void =>
+    writeFileSync(join(folder, 'memory.events'), `oom ${kills}\noom_kill ${kills}\n`);
+  mkdirSync(parent);
+  count(parent, 0);
+  const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
+  await cgroup.create({});
+  const [directory = ''] = cgroup.directories;
+  count(directory, 0);
+  let told = Promise.withResolvers<number>();
+  const watch = cgroup.watchMemory(() => told.resolve(cgroup.memoryKills()));
+  t.after(() => watch.close());
+
+  count(parent, 1);
+  assert.equal(await told.promise, 0);
+  rmSync(directory, { recursive: true });
+  assert.equal(cgroup.memoryKills(), 0);
+  assert.equal((await cgroup.stats()).memory.oomKills, 0);
+
+  told = Promise.withResolvers();
+  count(parent, 2);
+  assert.equal(await told.promise, 1);
+  assert.equal((await cgroup.stats()).memory.oomKills, 1);
+});
+
 test('a kill for want of memory is told of while others of the cgroup live on', async (t) => {
   const cgroup = newCgroup();
   await cgroup.create({ memoryLimit: 32 * 1024 * 1024, memorySwap: 32 * 1024 * 1024 });

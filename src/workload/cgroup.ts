@@ -35,7 +35,9 @@ export class Cgroup {
   readonly #unit: SystemdUnit | undefined;
   /** What `stats` read last. */
   #lastStats: CgroupStats | undefined;
-  /** Kills for want of memory that the parent had counted when this one was made, its other children's among them. */
+  /** Kills for want of memory in it that were counted when it was looked at last. */
+  #ownKills = 0;
+  /** Those that its parent had counted then, its other children's among them. */
   #parentKills = 0;
 
   constructor(hierarchies: CgroupHierarchies, path: CgroupPath) {
@@ -118,26 +120,36 @@ export class Cgroup {
 
   /**
    * What it used until now; zeros for what the kernel does not count. Of one that is gone (systemd removes a scope with its
-   * last process) what was read last, and whether the kernel killed for want of memory since: that the parent counted, too.
+   * last process) what was read last, and the kills for want of memory that its parent has counted since.
    */
   async stats(): Promise<CgroupStats> {
+    const oomKills = this.memoryKills();
     const stats = this.#readStats();
-    if (this.directories.some((directory) => existsSync(directory))) {
+    if (this.#exists()) {
       this.#lastStats = stats;
       return stats;
     }
     const last = this.#lastStats ?? stats;
-    const kills = Math.max(last.memory.oomKills, this.#killsOfParent() - this.#parentKills);
-    return { ...last, memory: { ...last.memory, oomKills: kills } };
+    return { ...last, memory: { ...last.memory, oomKills } };
   }
 
   /** Processes of it that the kernel has killed for want of memory until now; 0 where that is not counted. */
   memoryKills(): number {
     const { version } = this.#hierarchies;
     const file = version === 1 ? 'memory.oom_control' : 'memory.events';
+    // Before its own: a kill is counted from below upwards.
+    const parentKills = this.#killsOfParent();
     const text = readOrEmpty(this.#file('memory', file) ?? '');
     const read = (_: string, name: string): string => (name === file ? text : '');
-    return (version === 1 ? readStatsV1(read) : readStatsV2(read)).memory.oomKills;
+    if (!this.#exists()) return this.#ownKills + parentKills - this.#parentKills;
+    this.#ownKills = (version === 1 ? readStatsV1(read) : readStatsV2(read)).memory.oomKills;
+    this.#parentKills = parentKills;
+    return this.#ownKills;
+  }
+
+  /** False as soon as a part of it is gone. */
+  #exists(): boolean {
+    return this.directories.every((directory) => existsSync(directory));
   }
 
   /** Calls `look` when `memoryKills` may have risen. Throws where the kernel does not tell of that. */

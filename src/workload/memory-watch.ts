@@ -1,5 +1,5 @@
 import { closeSync, type FSWatcher, openSync, watch, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { findInstallation } from '../engine/installation.ts';
 import { type EventDescriptor, EventWaiter } from '../linux-events.ts';
 
@@ -17,7 +17,7 @@ export class MemoryWatch {
   readonly #look: () => void;
   readonly #timers = new Set<NodeJS.Timeout>();
   #event: EventDescriptor | undefined;
-  #watcher: FSWatcher | undefined;
+  readonly #watchers: FSWatcher[] = [];
   #isQuiet = false;
 
   /**
@@ -27,12 +27,15 @@ export class MemoryWatch {
   constructor(version: 1 | 2, folder: string, look: () => void) {
     this.#look = look;
     if (version === 1) this.#watchEvents(folder);
-    else this.#watchFile(folder);
+    else {
+      this.#watchFile(folder);
+      this.#watchParent(dirname(folder));
+    }
   }
 
   close(): void {
     this.#event?.close();
-    this.#watcher?.close();
+    for (const watcher of this.#watchers) watcher.close();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
   }
@@ -55,7 +58,7 @@ export class MemoryWatch {
   }
 
   #watchFile(folder: string): void {
-    this.#watcher = watch(join(folder, 'memory.events'), { persistent: false }, () => {
+    const watcher = watch(join(folder, 'memory.events'), { persistent: false }, () => {
       if (this.#isQuiet) return;
       this.#isQuiet = true;
       this.#look();
@@ -65,7 +68,17 @@ export class MemoryWatch {
       });
     });
     // systemd removes the folder with its last process.
-    this.#watcher.on('error', () => {});
+    watcher.on('error', () => {});
+    this.#watchers.push(watcher);
+  }
+
+  /** Whose kill its count is can be told only by a look while both are there; the root of the hierarchy counts none. */
+  #watchParent(folder: string): void {
+    try {
+      this.#watchFile(folder);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
   }
 
   #after(milliseconds: number, step: () => void): void {
