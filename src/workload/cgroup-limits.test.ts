@@ -41,6 +41,12 @@ test('version 2 gets its own scales', () => {
   ]);
 });
 
+test('files of version 2 are written last as they are given, and on version 1 not at all', () => {
+  const unified = { memoryLimit: 1_000_000, unified: [['memory.oom.group', '1']] } as const;
+  assert.deepEqual(written(unified, 2), ['memory.max=1000000', 'memory.oom.group=1']);
+  assert.deepEqual(written(unified, 1), ['memory.limit_in_bytes=1000000']);
+});
+
 test('shares keep within the weights of version 2', () => {
   assert.deepEqual(written({ cpuShares: 1 }, 2), ['cpu.weight=1']);
   assert.deepEqual(written({ cpuShares: 2 }, 2), ['cpu.weight=1']);

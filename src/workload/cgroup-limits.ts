@@ -39,7 +39,7 @@ function limitWritesV1(resources: SpecResources): readonly CgroupWrite[] {
 }
 
 function limitWritesV2(resources: SpecResources): readonly CgroupWrite[] {
-  const { memoryLimit, memorySwap, cpuShares, cpuQuota, cpuPeriod, pidsLimit } = resources;
+  const { memoryLimit, memorySwap, cpuShares, cpuQuota, cpuPeriod, pidsLimit, unified = [] } = resources;
   const writes: CgroupWrite[] = [];
   const add = (controller: string, file: string, value: number | string, optional = false): void => {
     writes.push({ controller, file, value: String(value), optional });
@@ -59,6 +59,8 @@ function limitWritesV2(resources: SpecResources): readonly CgroupWrite[] {
   }
   if (pidsLimit !== undefined && pidsLimit !== 0) add('pids', 'pids.max', pidsLimit < 0 ? 'max' : pidsLimit);
   addCpuset(resources, writes);
+  // Last: they name the kernel's files themselves, and so have the last word.
+  for (const [file, value] of unified) add(file.slice(0, file.indexOf('.')), file, value);
   return writes;
 }
 

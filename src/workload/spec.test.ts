@@ -79,3 +79,17 @@ test('the resources of an update are read alone', () => {
     pidsLimit: 9,
   });
 });
+
+test('the files of a version 2 cgroup are read, and no others', () => {
+  const { unified } = parseResources('{"unified":{"memory.oom.group":"1","memory.high":"max"}}');
+  assert.deepEqual(unified, [
+    ['memory.oom.group', '1'],
+    ['memory.high', 'max'],
+  ]);
+  for (const file of ['../memory.max', 'memory.max/..', 'memory', '.', '']) {
+    assert.throws(() => parseResources(JSON.stringify({ unified: { [file]: '1' } })), {
+      code: 'invalid-argument',
+      message: /names no cgroup file/,
+    });
+  }
+});

@@ -38,6 +38,8 @@ export type SpecResources = {
   readonly cpusetCpus?: string;
   readonly cpusetMems?: string;
   readonly pidsLimit?: number;
+  /** Files of a version 2 cgroup and what to write into them; kubelet sets `memory.oom.group` so. */
+  readonly unified?: readonly (readonly [file: string, value: string])[];
 };
 
 /** A program that the runtime runs at a point of the container's life. */
@@ -179,12 +181,18 @@ export function parseResources(text: string): SpecResources {
   return parseResourceTable(parseJson(text), 'the resources');
 }
 
+/** A controller's file, as `memory.oom.group`; nothing that leads out of the cgroup. */
+const cgroupFile = /^[a-z]+(?:\.[A-Za-z0-9_-]+)+$/;
+
 function parseResourceTable(value: unknown, where: string): SpecResources {
   const table = objectAt(value, where);
   const memory = objectAt(table.get('memory'), `${where}.memory`);
   const cpu = objectAt(table.get('cpu'), `${where}.cpu`);
   const pids = objectAt(table.get('pids'), `${where}.pids`);
-  const numbers = {
+  const unified = pairsAt(table.get('unified'), `${where}.unified`);
+  for (const [file] of unified)
+    if (!cgroupFile.test(file)) throw invalid(`names no cgroup file by "${file}" in "${where}.unified"`);
+  const given = {
     memoryLimit: numberAt(memory.get('limit'), `${where}.memory.limit`),
     memorySwap: numberAt(memory.get('swap'), `${where}.memory.swap`),
     cpuShares: numberAt(cpu.get('shares'), `${where}.cpu.shares`),
@@ -193,8 +201,9 @@ function parseResourceTable(value: unknown, where: string): SpecResources {
     pidsLimit: numberAt(pids.get('limit'), `${where}.pids.limit`),
     cpusetCpus: stringAt(cpu.get('cpus'), `${where}.cpu.cpus`),
     cpusetMems: stringAt(cpu.get('mems'), `${where}.cpu.mems`),
+    unified: unified.length === 0 ? undefined : unified,
   };
-  return Object.fromEntries(Object.entries(numbers).filter(([, given]) => given !== undefined));
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function parseMount(value: unknown, index: number): SpecMount {
