@@ -38,8 +38,11 @@ const address = '/run/containerd/containerd.sock';
 const standIn = `
 import { closeSync, readlinkSync, readdirSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
-const { STAND_IN_DIR: dir, STAND_IN_MODE: mode, SPINSHIM_SOCKET, GOMAXPROCS } = process.env;
-writeFileSync(dir + '/host-' + process.pid, JSON.stringify({ argv: process.argv.slice(2), SPINSHIM_SOCKET, GOMAXPROCS }));
+const { STAND_IN_DIR: dir, STAND_IN_MODE: mode, SPINSHIM_SOCKET, GOMAXPROCS, MALLOC_ARENA_MAX } = process.env;
+writeFileSync(
+  dir + '/host-' + process.pid,
+  JSON.stringify({ argv: process.argv.slice(2), flags: process.execArgv, SPINSHIM_SOCKET, GOMAXPROCS, MALLOC_ARENA_MAX }),
+);
 if (mode === 'exit') process.exit(3);
 if (mode === 'abort') process.kill(process.pid, 'SIGKILL');
 if (mode === 'error') writeSync(4, 'error: the cache\\tis not writable\\n');
@@ -110,7 +113,13 @@ function kill(pid: number): void {
   }
 }
 
-type StandIn = { readonly pid: number; readonly argv: string[]; readonly env: Record<string, string> };
+type StandIn = {
+  readonly pid: number;
+  readonly argv: string[];
+  /** Those of Node itself. */
+  readonly flags: string[];
+  readonly env: Record<string, string>;
+};
 
 /** A run directory, bundles and a host stand-in of the test's own; all of it goes with the test. */
 class Node {
@@ -147,8 +156,8 @@ class Node {
     return readdirSync(this.dir)
       .filter((name) => name.startsWith('host-'))
       .map((name) => {
-        const { argv, ...env } = JSON.parse(readFileSync(join(this.dir, name), 'utf8'));
-        return { pid: Number(name.slice('host-'.length)), argv, env };
+        const { argv, flags, ...env } = JSON.parse(readFileSync(join(this.dir, name), 'utf8'));
+        return { pid: Number(name.slice('host-'.length)), argv, flags, env };
       });
   }
 
@@ -246,7 +255,8 @@ describe('start', { concurrency: 4 }, () => {
       ...['-address', address, '-namespace', 'k8s.io', '-ttrpc-address', `${address}.ttrpc`],
       ...['-publish-binary', '/bin/true', '-debug'],
     ]);
-    assert.deepEqual(host?.env, { SPINSHIM_SOCKET: node.socket() });
+    assert.deepEqual(host?.flags, ['--max-semi-space-size=1']);
+    assert.deepEqual(host?.env, { SPINSHIM_SOCKET: node.socket(), MALLOC_ARENA_MAX: '1' });
     assert.equal(lstatSync(node.runDir).mode & 0o777, 0o700);
     assert.equal(lstatSync(node.socket()).mode & 0o777, 0o600);
 
@@ -282,13 +292,15 @@ describe('start', { concurrency: 4 }, () => {
     const host = join(node.dir, 'host.sh');
     writeFileSync(
       host,
-      `ls -l /proc/self/fd > ${report}.fds
+      `#!/bin/sh
+ls -l /proc/self/fd > ${report}.fds
 grep -E '^Sig(Blk|Ign)' /proc/self/status > ${report}.signals
 { pwd; umask; cat /proc/self/oom_score_adj; cat /proc/$$/stat; } > ${report}.rest
 echo $$ > ${report}.pid
 echo ok >&4
 exec sleep 1000 4>&-
 `,
+      { mode: 0o755 },
     );
     const extra = openSync('/dev/zero', 'r');
     t.after(() => closeSync(extra));
@@ -297,7 +309,7 @@ exec sleep 1000 4>&-
     const ended = await run(['-c', command, launcher, address], {
       program: '/bin/sh',
       cwd: bundle,
-      env: { ...node.env, SPINSHIM_NODE: '/bin/sh', SPINSHIM_HOST: host },
+      env: { ...node.env, SPINSHIM_NODE: host, SPINSHIM_HOST: host },
       stdio: ['ignore', 'pipe', 'pipe', extra, extra, extra, extra, extra],
     });
     const pid = Number(readFileSync(`${report}.pid`, 'utf8'));

@@ -45,7 +45,9 @@ type Handover = {
 
 function readHandover(): Handover {
   const { SPINSHIM_LISTEN_FD, SPINSHIM_READY_FD, SPINSHIM_SOCKET } = process.env;
-  for (const name of ['SPINSHIM_LISTEN_FD', 'SPINSHIM_READY_FD', 'SPINSHIM_SOCKET']) delete process.env[name];
+  // For this process alone, as is what the launcher sets for its memory: children get none of it.
+  for (const name of ['SPINSHIM_LISTEN_FD', 'SPINSHIM_READY_FD', 'SPINSHIM_SOCKET', 'MALLOC_ARENA_MAX'])
+    delete process.env[name];
   return {
     listenFd: Number(SPINSHIM_LISTEN_FD ?? 3),
     readyFd: Number(SPINSHIM_READY_FD ?? 4),
