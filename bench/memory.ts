@@ -23,7 +23,8 @@ function shimMemory(node: BenchNode): number {
 /** Waits until an engine is booted for the pool, since its boot would fall into what is measured. */
 async function poolFull(node: BenchNode, engines: number): Promise<void> {
   const count = (): number =>
-    node.spin.containerd.processes().filter((pid) => /\/engine\.m?[jt]s/.test(commandOf(String(pid)))).length;
+    node.spin.containerd.processes().filter((pid) => /\/engine\.[cm]?[jt]s/.test(commandOf(String(pid))))
+      .length;
   await waitFor('the pool to be full', () => count() === engines + 1);
 }
 

@@ -96,7 +96,7 @@ function isFifo(path: string): boolean {
  */
 export async function quietFootprint(containerd: PrivateContainerd, containers: number): Promise<Footprint> {
   const count = ({ processes }: Footprint, part: string): number =>
-    processes.filter((command) => new RegExp(`/${part}\\.m?[jt]s`).test(command)).length;
+    processes.filter((command) => new RegExp(`/${part}\\.[cm]?[jt]s`).test(command)).length;
   let last: Footprint | undefined;
   const quiet = (): Footprint | undefined => {
     last = footprint(containerd);
