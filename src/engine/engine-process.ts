@@ -41,7 +41,11 @@ export type EngineSpawnOptions = {
   readonly bootTimeoutMs?: number;
 };
 
-const defaultBootTimeoutMs = 20_000;
+/**
+ * A node that starts many containers at once boots many engines at once: each that is given up has to be booted again by
+ * the same few processors. Below the two minutes of a kubelet's call, so that the reason is still heard.
+ */
+const defaultBootTimeoutMs = 100_000;
 
 /** Time for loading an app or for beginning to serve, milliseconds: a guest may spin in its start-up code. */
 const claimTimeoutMs = 60_000;
