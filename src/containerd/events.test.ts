@@ -85,9 +85,11 @@ test('an event that is refused five times is dropped and the next one goes on', 
   let refusals = 0;
   const server = await serve(path, received, (topic) => topic === '/bad' && ++refusals > 0);
   const events = publisher(path, log);
-  events.publish('/bad', event);
-  events.publish('/good', event);
-  await events.flushed();
+  const bad = events.publish('/bad', event);
+  const good = events.publish('/good', event);
+  await bad;
+  assert.deepEqual(received, []);
+  await good;
   assert.deepEqual(received, ['/good']);
   assert.equal(refusals, 5);
   assert.match(log.at(-1) ?? '', /topic=\/bad msg="event dropped after 5 attempts"/);
@@ -101,8 +103,10 @@ test('the queue is bounded', async () => {
   const path = join(folder, 'bounded');
   const server = await serve(path, received);
   const events = publisher(path, log, 2);
-  for (const topic of ['/t/0', '/t/1', '/t/2']) events.publish(topic, event);
-  await events.flushed();
+  const told = ['/t/0', '/t/1', '/t/2'].map((topic) => events.publish(topic, event));
+  await told[2];
+  assert.deepEqual(received, []);
+  await Promise.all(told);
   assert.deepEqual(received, ['/t/0', '/t/1']);
   assert.match(log.join(''), /topic=\/t\/2 msg="event dropped: too many wait for containerd"/);
   events.close();

@@ -22,6 +22,8 @@ export type EventEnvelope = {
   readonly event: AnyMessage | null;
 };
 
+type QueuedEvent = { readonly envelope: EventEnvelope; readonly over: PromiseWithResolvers<void> };
+
 type ForwardRequest = { readonly envelope: EventEnvelope | null };
 
 export const eventsServiceName = 'containerd.services.events.ttrpc.v1.Events';
@@ -51,7 +53,7 @@ export class EventPublisher {
   readonly #log: Logger;
   readonly #maxQueued: number;
   readonly #retryPauseMs: number;
-  readonly #queue: EventEnvelope[] = [];
+  readonly #queue: QueuedEvent[] = [];
   #client: TtrpcClient | undefined;
   #sending: Promise<void> | undefined;
 
@@ -63,19 +65,21 @@ export class EventPublisher {
     this.#retryPauseMs = options.retryPauseMs ?? retryPauseMs;
   }
 
-  /** Queues an event. Never throws, never waits. */
-  publish(topic: string, event: AnyMessage): void {
-    this.forward({ timestamp: toTimestamp(new Date()), namespace: this.#namespace, topic, event });
+  /** Queues an event. Never throws. Resolves, and never rejects, when containerd has it or it is dropped. */
+  publish(topic: string, event: AnyMessage): Promise<void> {
+    return this.forward({ timestamp: toTimestamp(new Date()), namespace: this.#namespace, topic, event });
   }
 
-  /** Queues an event of another shim's. Never throws, never waits. */
-  forward(envelope: EventEnvelope): void {
+  /** Queues an event of another shim's, as `publish` does. */
+  forward(envelope: EventEnvelope): Promise<void> {
     if (this.#queue.length >= this.#maxQueued) {
       this.#log.error({ topic: envelope.topic }, 'event dropped: too many wait for containerd');
-      return;
+      return Promise.resolve();
     }
-    this.#queue.push(envelope);
+    const over = Promise.withResolvers<void>();
+    this.#queue.push({ envelope, over });
     this.#sending ??= this.#sendAll();
+    return over.promise;
   }
 
   /** Resolves when the queue is empty. */
@@ -84,13 +88,14 @@ export class EventPublisher {
   }
 
   close(): void {
-    this.#queue.length = 0;
+    for (const { over } of this.#queue.splice(0)) over.resolve();
     this.#client?.close();
   }
 
   async #sendAll(): Promise<void> {
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      await this.#deliver(next);
+      await this.#deliver(next.envelope);
+      next.over.resolve();
       if (this.#queue[0] === next) this.#queue.shift();
     }
     this.#sending = undefined;

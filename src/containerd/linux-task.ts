@@ -6,6 +6,7 @@ import type { CallContext, MethodCodec } from '../ttrpc/service.ts';
 import { StatusCode, TtrpcError } from '../ttrpc/status.ts';
 import { LinuxBundle } from '../workload/linux-bundle.ts';
 import type { LinuxShim } from '../workload/linux-shim.ts';
+import { atMost } from './at-most.ts';
 import { parseShimAddress, type ShimAddress } from './linux-address.ts';
 import type { LinuxGroup } from './linux-group.ts';
 import {
@@ -317,12 +318,4 @@ export class LinuxTask {
       ...(deadline === undefined ? {} : { timeoutMs: deadline - performance.now() }),
     };
   }
-}
-
-/** Waits for a promise that does not reject, but no longer than that. */
-async function atMost(promise: Promise<void>, milliseconds: number): Promise<void> {
-  const timeout = Promise.withResolvers<void>();
-  const timer = setTimeout(timeout.resolve, milliseconds);
-  await Promise.race([promise, timeout.promise]);
-  clearTimeout(timer);
 }

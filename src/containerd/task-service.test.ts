@@ -4,6 +4,9 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
+import { memoryProcessFile } from '../../test/support/cgroups.ts';
+import { memoryHog } from '../../test/support/memory-hog.ts';
+import { waitFor } from '../../test/support/wait.ts';
 import { ShimError } from '../error.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { TtrpcClient } from '../ttrpc/client.ts';
@@ -24,6 +27,8 @@ const folder = mkdtempSync(join(tmpdir(), 'spinshim-task-'));
 const hub = new LogHub('fatal', { write: () => {} });
 const pool = new EnginePool(0, hub.logger);
 const published: string[] = [];
+/** When containerd has heard of an event. */
+let told: Promise<void> = Promise.resolve();
 const table = new TaskTable();
 const server = new TtrpcServer({
   toStatus: (thrown) => {
@@ -64,7 +69,10 @@ before(async () => {
       new LinuxEvents(() => {}),
     ),
     log: hub.logger,
-    publish: (topic) => published.push(topic),
+    publish: (topic) => {
+      published.push(topic);
+      return told;
+    },
     taskLog: { open: () => {}, close: () => {} },
   });
   const methods = bindTaskService(service);
@@ -87,9 +95,13 @@ beforeEach(() => {
   writeConfig({ 'io.kubernetes.cri.container-type': 'sandbox' });
 });
 
-function writeConfig(annotations: Readonly<Record<string, string>>, init: object = {}): void {
+function writeConfig(
+  annotations: Readonly<Record<string, string>>,
+  init: object = {},
+  resources: object = {},
+): void {
   const namespaces = ['pid', 'ipc', 'uts', 'network'].map((type) => ({ type }));
-  const linux = { cgroupsPath: `/spinshim-unit-${process.pid}/${id}`, namespaces };
+  const linux = { cgroupsPath: `/spinshim-unit-${process.pid}/${id}`, namespaces, resources };
   writeFileSync(
     join(bundle, 'config.json'),
     JSON.stringify({ hostname: 'pod', annotations, linux, process: init }),
@@ -146,6 +158,34 @@ test('a task lives from creation to deletion', async () => {
   await fails(call('Wait'), StatusCode.NotFound, /not known/);
   assert.deepEqual(published, ['/tasks/create', '/tasks/start', '/tasks/exit', '/tasks/delete']);
   assert.deepEqual(readdirSync(bundle), ['config.json']);
+});
+
+test('the end of a task that ran out of memory is kept back until containerd knows of that', async (t) => {
+  const limit = 32 * 1024 * 1024;
+  writeConfig({ 'io.kubernetes.cri.container-type': 'sandbox' }, {}, { memory: { limit, swap: limit } });
+  const { pid } = await create();
+  await call('Start');
+  const heard = Promise.withResolvers<void>();
+  told = heard.promise;
+  t.after(() => {
+    told = Promise.resolve();
+  });
+  const hog = memoryHog();
+  t.after(() => hog.kill('SIGKILL'));
+  writeFileSync(memoryProcessFile(pid), String(hog.pid));
+  hog.stdin?.write('go\n');
+  await waitFor('the want of memory', () => published.includes('/tasks/oom'));
+  let isAnswered = false;
+  const wait = call('Wait').finally(() => {
+    isAnswered = true;
+  });
+  await call('Kill', { signal: 9 });
+  await waitFor('the end', () => published.includes('/tasks/exit'));
+  assert.equal((await call('State')).status, taskStatus.stopped);
+  assert.equal(isAnswered, false);
+  heard.resolve();
+  assert.equal((await wait).exitStatus, 137);
+  await call('Delete');
 });
 
 test('a task that was never started is killed and deleted', async () => {

@@ -11,6 +11,7 @@ import { type StdioPaths, TaskStdio } from '../workload/stdio.ts';
 import { Task, type TaskObserver } from '../workload/task.ts';
 import type { TaskExit } from '../workload/task-state.ts';
 import type { Placement, WorkloadFactory } from '../workload/workload-factory.ts';
+import { atMost } from './at-most.ts';
 import type { LinuxTask } from './linux-task.ts';
 import type { LinuxCreation, LinuxTasks } from './linux-tasks.ts';
 import {
@@ -36,14 +37,17 @@ import type { AnyTask, TaskTable } from './task-table.ts';
 /** Ids of tasks and processes as containerd makes them: no path, no more than a file name holds. */
 const maxIdBytes = 255;
 
+/** Longest that the end of a task is kept back until containerd has heard of its want of memory, milliseconds. */
+const outOfMemoryToldMs = 2_000;
+
 export type TaskServiceOptions = {
   readonly namespace: string;
   readonly table: TaskTable;
   readonly factory: WorkloadFactory;
   readonly linux: LinuxTasks;
   readonly log: Logger;
-  /** Tells containerd. Must keep the order of the calls. */
-  readonly publish: (topic: string, event: ReturnType<typeof encodeTaskEvent>['event']) => void;
+  /** Tells containerd. Must keep the order of the calls; resolves, and never rejects, when it has been told or never will be. */
+  readonly publish: (topic: string, event: ReturnType<typeof encodeTaskEvent>['event']) => Promise<void>;
   /** A task's own log in its bundle, from its creation to its deletion. */
   readonly taskLog: { open(id: string, path: string): void; close(id: string): void };
 };
@@ -52,6 +56,8 @@ export type TaskServiceOptions = {
 export class TaskService implements TaskHandlers {
   readonly #options: TaskServiceOptions;
   readonly #table: TaskTable;
+  /** Of tasks that ran out of memory: when containerd has heard so. */
+  readonly #outOfMemoryTold = new WeakMap<AnyTask, Promise<void>>();
 
   constructor(options: TaskServiceOptions) {
     this.#options = options;
@@ -105,7 +111,12 @@ export class TaskService implements TaskHandlers {
 
   readonly Wait = async ({ id, execId }: ProcessRequest): Promise<ExitResponse> => {
     const task = this.#table.get(id);
-    return exitFields(await (execId === '' ? task : task.exec(execId)).exit);
+    if (execId !== '') return exitFields(await task.exec(execId).exit);
+    const exit = await task.exit;
+    // By this answer CRI learns of the end, and kubelet then asks once why: the reason has to be there before.
+    const told = this.#outOfMemoryTold.get(task);
+    if (told !== undefined) await atMost(told, outOfMemoryToldMs);
+    return exitFields(exit);
   };
 
   readonly Kill = async ({ id, execId, signal, all }: KillRequest): Promise<Empty> => {
@@ -321,8 +332,8 @@ export class TaskService implements TaskHandlers {
         this.#publish('TaskStart', { containerId, pid });
         log.info({ pid }, 'task started');
       },
-      outOfMemory: () => {
-        this.#publish('TaskOOM', { containerId });
+      outOfMemory: (task) => {
+        this.#outOfMemoryTold.set(task, this.#publish('TaskOOM', { containerId }));
         log.warn('task ran out of memory');
       },
       exited: ({ pid }, exit) => {
@@ -340,9 +351,9 @@ export class TaskService implements TaskHandlers {
     };
   }
 
-  #publish<Name extends keyof TaskEvents>(name: Name, fields: TaskEvents[Name]): void {
+  #publish<Name extends keyof TaskEvents>(name: Name, fields: TaskEvents[Name]): Promise<void> {
     const { topic, event } = encodeTaskEvent(name, fields);
-    this.#options.publish(topic, event);
+    return this.#options.publish(topic, event);
   }
 }
 
