@@ -59,19 +59,21 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
   const compileCache = process.env.NODE_COMPILE_CACHE;
   process.env.NODE_COMPILE_CACHE = join(folder, 'compile-cache');
   try {
-    const { EngineProcess, learnCode, prepare } = await loadEngineFront(folder);
+    const { CheckedFiles, EngineProcess, learnCode, prepare } = await loadEngineFront(folder);
     const job = (app: SampleApp, store: string): PrepareJob => ({
       source: { kind: 'folder', manifest: join(appFolder(app), 'spin.toml'), mode: 'copy' },
       storeDir: join(folder, store),
       workDir: join(folder, `${store}-work`),
     });
     const rounds = new Rounds();
+    // As a host has it, which knows what its engines have checked.
+    const checked = new CheckedFiles();
     const prepared = new Map<SampleApp, PreparedApp>();
     const unlearned = new Map<SampleApp, PreparedApp>();
     for (const app of apps) {
-      const learned = await prepare(job(app, 'store'));
+      const learned = await prepare(job(app, 'store'), { checked });
       prepared.set(app, learned);
-      unlearned.set(app, await prepare(job(app, 'store-without-code')));
+      unlearned.set(app, await prepare(job(app, 'store-without-code'), { checked }));
       for (const { id } of learned.components) {
         const start = performance.now();
         const bytes = await learnCode(learned, id, { launcher, warn: (line) => console.error(line) });
@@ -94,7 +96,8 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
         const booted = performance.now();
         if (isWarm) await engine.rehearse();
         const waiting = performance.now();
-        const { milliseconds } = await engine.claim(claimOf(preparedApp, folder));
+        const claim = { ...claimOf(preparedApp, folder), checked: checked.of(preparedApp) };
+        const report = await engine.claim(claim);
         const claimed = performance.now();
         const { addresses } = await engine.start();
         const listening = performance.now();
@@ -102,7 +105,8 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
         const { status } = await rawHttp({ port, path: helloPath(app) });
         const answered = performance.now();
         if (status !== 200) throw new Error(`the first answer of ${app} was ${status}`);
-        const { worker: _, ...told } = milliseconds;
+        checked.note(preparedApp, report.checked);
+        const { worker: _, ...told } = report.milliseconds;
         const known: readonly string[] = startPhases;
         const strange = Object.keys(told).filter((phase) => !known.includes(phase));
         if (strange.length > 0)

@@ -49,6 +49,7 @@ const engineFront = [
   'prepare',
   'prepared-app',
   'sealed-file',
+  'checked-files',
   'installation',
 ];
 

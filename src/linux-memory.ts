@@ -1,4 +1,4 @@
-import { dlopen, getRawPointer } from 'node:ffi';
+import { dlopen, getRawPointer, toArrayBuffer } from 'node:ffi';
 import { ShimError } from './error.ts';
 import { check } from './linux.ts';
 
@@ -9,6 +9,7 @@ const { functions: libc } = dlopen(null, {
   madvise: { arguments: ['uint64', 'uint64', 'int32'], return: 'int32' },
   memfd_create: { arguments: ['string', 'uint32'], return: 'int32' },
   mmap: { arguments: ['uint64', 'uint64', 'int32', 'int32', 'int32', 'int64'], return: 'int64' },
+  munmap: { arguments: ['uint64', 'uint64'], return: 'int32' },
   sysconf: { arguments: ['int32'], return: 'int64' },
 });
 
@@ -34,16 +35,41 @@ export function sealMemoryFile(fd: number): void {
 }
 
 /**
- * Has a range of memory read from a file; what is written there stays in the memory. `memory` is all of a live memory of
- * WebAssembly, `start` and `length` a range of it, whole pages, which is at the same place in the file. What was in the
+ * Has a range of memory read from a file, from `place` in it on; what is written there stays in the memory. `memory` is all of
+ * a live memory of WebAssembly, `start` and `length` a range of it; they and `place` are whole pages. What was in the
  * range is gone. V8 keeps a memory at its address for as long as it lives, also when it grows.
  */
-export function mapPrivately(memory: ArrayBuffer, start: number, length: number, fd: number): void {
+export function mapPrivately(
+  memory: ArrayBuffer,
+  start: number,
+  length: number,
+  fd: number,
+  place: number,
+): void {
   checkRange(memory, start, length);
   const [readWrite, privateFixed] = [0x1 | 0x2, 0x2 | 0x10];
   const address = getRawPointer(memory) + BigInt(start);
-  const at = libc.mmap(address, BigInt(length), readWrite, privateFixed, fd, BigInt(start));
+  const at = libc.mmap(address, BigInt(length), readWrite, privateFixed, fd, BigInt(place));
   check(at === -1n ? -1 : 0, `mapping descriptor ${fd} over ${length} bytes of memory`);
+}
+
+/**
+ * The first `length` bytes of a file as they are in the kernel's memory, without a copy. Nothing may write to them: the
+ * process would die. They are there until `unmapFile`.
+ */
+export function mapFile(fd: number, length: number): ArrayBuffer {
+  const [read, private_] = [0x1, 0x2];
+  const at = libc.mmap(0n, BigInt(length), read, private_, fd, 0n);
+  check(at === -1n ? -1 : 0, `mapping ${length} bytes of descriptor ${fd}`);
+  return toArrayBuffer(at, length, false);
+}
+
+/** Gives back what `mapFile` gave, which has no bytes from then on, nor have its views. */
+export function unmapFile(mapped: ArrayBuffer): void {
+  const [address, length] = [getRawPointer(mapped), BigInt(mapped.byteLength)];
+  // First, so that no view can reach what is there no more.
+  mapped.transfer(0);
+  check(libc.munmap(address, length), `unmapping ${length} bytes`);
 }
 
 /**

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -8,6 +9,22 @@ import type { PreparedApp } from '../src/engine/prepared-app.ts';
 import { fixtures, SuiteCleanup, TestEngine, temporaryFolder } from '../src/engine/test-engine.ts';
 
 const suite = new SuiteCleanup();
+
+/** What smaps tells of the mappings of a file: KiB by name. */
+function mappingsOf(smaps: string, path: string): readonly ReadonlyMap<string, number>[] {
+  return smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).flatMap((mapping) => {
+    const [first = '', ...rest] = mapping.split('\n');
+    if (!first.endsWith(path)) return [];
+    const amounts = rest.map((line) => /^(\w+): +(\d+) kB$/.exec(line));
+    return [
+      new Map(amounts.flatMap((found) => (found === null ? [] : [[found[1] ?? '', Number(found[2])]]))),
+    ];
+  });
+}
+
+function sum(mappings: readonly ReadonlyMap<string, number>[], name: string): number {
+  return mappings.reduce((total, amounts) => total + (amounts.get(name) ?? 0), 0);
+}
 
 describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
   let folder: string;
@@ -61,6 +78,19 @@ describe('a JavaScript guest in a real engine', { timeout: 120_000 }, () => {
     assert.equal((await engine.text('/kv/kept', { method: 'PUT', body: 'still here' }))[0], 204);
     const second = await TestEngine.start(t, prepared, { stateDir: folder });
     assert.equal(await (await fetch(`${second.base}/kv/kept`)).text(), 'still here');
+  });
+
+  test('engines of one component share its memory at the start, and each has what it writes for itself', async (t) => {
+    const second = await TestEngine.start(t, prepared, { stateDir: folder });
+    for (const each of [engine, second])
+      assert.deepEqual(await each.text('/hello'), [200, 'Hello, world!\n']);
+    const entry = prepared.components[0]?.entryPath ?? '';
+    for (const { process } of [engine, second]) {
+      const parts = mappingsOf(await readFile(`/proc/${process.pid}/smaps`, 'utf8'), entry);
+      assert.ok(sum(parts, 'Shared_Clean') > 1024, 'the pages of the file that both have');
+      assert.ok(sum(parts, 'Private_Dirty') > 0);
+      assert.ok(sum(parts, 'Shared_Clean') > sum(parts, 'Private_Dirty'));
+    }
   });
 
   test('files, environment and log', async () => {

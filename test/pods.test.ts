@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, readdirSync, statSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -62,19 +71,51 @@ describe('many pods on one node', { timeout: suiteTimeoutMs }, () => {
     await assertNothingLeft();
   });
 
-  test('a component whose cache entry was changed is prepared again for the next pod', async () => {
-    const pod = await node.run({ name: 'before', image: node.image('hello') });
-    const components = join(node.containerd.shimStateDir, 'components');
-    const entries = readdirSync(components).map((name) => join(components, name));
-    const sizes = entries.map((path) => statSync(path).size);
-    for (const path of entries) appendFileSync(path, 'x');
-    assert.equal((await pod.request('/')).status, 200, 'one that runs has all it needs');
-    await pod.remove();
-    const next = await node.run({ name: 'next', image: node.image('hello') });
-    assert.equal((await next.request('/')).text, 'Hello from Spin!\n');
-    const again = entries.filter((path, index) => statSync(path).size === sizes[index]);
-    assert.equal(again.length, 1, 'that of hello, and no other');
-    await next.remove();
+  /** Changes of an entry in its place: one that anybody sees, and one that leaves size and time of writing as they were. */
+  const changes: readonly (readonly [name: string, change: (path: string) => void])[] = [
+    ['longer', (path) => appendFileSync(path, 'x')],
+    [
+      'other bytes of the same age',
+      (path) => {
+        const { atime, mtime } = statSync(path);
+        const bytes = readFileSync(path);
+        bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+        writeFileSync(path, bytes);
+        utimesSync(path, atime, mtime);
+      },
+    ],
+  ];
+  for (const [name, change] of changes) {
+    test(`a component whose cache entry was changed (${name}) is prepared again for the next pod`, async () => {
+      const pod = await node.run({ name: 'before', image: node.image('hello') });
+      const components = join(node.containerd.shimStateDir, 'components');
+      const entries = readdirSync(components).map((entry) => join(components, entry));
+      const whole = entries.map((path) => readFileSync(path));
+      for (const path of entries) change(path);
+      assert.equal((await pod.request('/')).status, 200, 'one that runs has all it needs');
+      await pod.remove();
+      const next = await node.run({ name: 'next', image: node.image('hello') });
+      assert.equal((await next.request('/')).text, 'Hello from Spin!\n');
+      const again = entries.filter((path, index) => whole[index]?.equals(readFileSync(path)));
+      assert.equal(again.length, 1, 'that of hello, and no other');
+      await next.remove();
+      await assertNothingLeft();
+    });
+  }
+
+  test('a component that an engine of this host has checked is not checked again for the next pod', async () => {
+    const key = join(node.containerd.shimStateDir, 'seal.key');
+    await (await node.run({ name: 'first', image: node.image('hello') })).remove();
+    // Without it no seal could be found right.
+    renameSync(key, `${key}.away`);
+    try {
+      const pod = await node.run({ name: 'second', image: node.image('hello') });
+      assert.equal((await pod.request('/')).text, 'Hello from Spin!\n');
+      await pod.remove();
+      assert.equal(existsSync(key), false, 'nobody has asked for it');
+    } finally {
+      renameSync(`${key}.away`, key);
+    }
     await assertNothingLeft();
   });
 

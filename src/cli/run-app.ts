@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { RuntimeConfig } from '../app/runtime-config-types.ts';
 import type { HttpTrigger } from '../app/types.ts';
+import { CheckedFiles } from '../engine/checked-files.ts';
 import { EngineProcess } from '../engine/engine-process.ts';
 import type { EngineClaim, EngineOutput } from '../engine/messages.ts';
 import { type PrepareJob, prepare } from '../engine/prepare.ts';
@@ -46,7 +47,9 @@ export async function runApp(run: AppRun, context: CommandContext): Promise<numb
   const interrupts = new Interrupts();
   const booting = EngineProcess.spawn({ inheritOutput: true });
   try {
+    const checked = new CheckedFiles();
     const preparing = prepare(run.job, {
+      checked,
       signal: interrupts.beforeServing,
       warn: (line) => context.err(`warning: ${line}`),
     });
@@ -54,7 +57,7 @@ export async function runApp(run: AppRun, context: CommandContext): Promise<numb
     interrupts.engine = engine;
     const app = withEnvironment(prepared, run.environment);
     context.err(...storeSummary(app.app, run.config, run.state));
-    await engine.claim(claimOf(run, app, context));
+    await engine.claim({ ...claimOf(run, app, context), checked: checked.of(prepared) });
     const { addresses } = await engine.start();
     interrupts.serving = true;
     context.out(...addresses.flatMap((address) => servingLines(address, app)));

@@ -3,7 +3,7 @@ import { copyFile, lstat, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { learnCode } from './code-learner.ts';
-import { codePathOf, readCode, writeCode } from './code-store.ts';
+import { codePathOf, openCode, writeCode } from './code-store.ts';
 import { type EngineClaim, EngineProcess } from './engine-process.ts';
 import type { PreparedApp } from './prepared-app.ts';
 import { type Cleanup, fixtures, prepareApp, temporaryFolder } from './test-engine.ts';
@@ -75,7 +75,7 @@ test('code that was changed, or lies where it does not belong, is not used', asy
   const other = await prepareSample(folder, 'rust-http');
   await learnCode(hello, 'web', { warn });
   await copyFile(codePathOf(entryOf(hello)), codePathOf(entryOf(other)));
-  assert.equal(readCode(entryOf(other)), undefined);
+  assert.equal(openCode(entryOf(other)), undefined);
   assert.deepEqual(await start(t, folder, other), { hasCode: false, status: 200 });
   const path = codePathOf(entryOf(hello));
   const file = await readFile(path);
@@ -90,7 +90,9 @@ test('code that V8 does not take is compiled anew', async (t) => {
   const folder = await temporaryFolder(t);
   const prepared = await prepareSample(folder, 'hello');
   await learnCode(prepared, 'web', { warn });
-  const code = new Map([...(readCode(entryOf(prepared)) ?? [])].map(([name]) => [name, new Uint8Array(100)]));
+  const code = new Map(
+    [...(openCode(entryOf(prepared))?.code ?? [])].map(([name]) => [name, new Uint8Array(100)]),
+  );
   await writeCode(entryOf(prepared), code, warn);
   assert.deepEqual(await start(t, folder, prepared), { hasCode: false, status: 200 });
 });
@@ -125,6 +127,6 @@ test('a guest that never comes to an end is given up, and leaves nothing', async
     }),
     { code: 'unavailable' },
   );
-  assert.equal(readCode(entryOf(prepared)), undefined);
+  assert.equal(openCode(entryOf(prepared)), undefined);
   assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
 });

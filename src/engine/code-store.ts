@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
 import {
+  type CheckedFile,
   isMissing,
-  readSealed,
   readSealKey,
   removeOldest,
+  SealedFile,
   takeOwnFolder,
   writeSealed,
 } from './sealed-file.ts';
@@ -33,16 +34,26 @@ export function codePathOf(entryPath: string): string {
   return join(dirname(entryPath), '..', 'code', `${basename(entryPath)}-${maker}`);
 }
 
-/** The code that is kept of an entry; undefined where there is none, or none that this node's shim wrote. */
-export function readCode(entryPath: string): ComponentCode | undefined {
+/** Code of an entry that is open; `code` has views of the file's payload, and goes with it. */
+export type OpenCode = { readonly code: ComponentCode; readonly file: SealedFile };
+
+/**
+ * The code that is kept of an entry; undefined where there is none, or none that this node's shim wrote. Checked unless it is
+ * the file that is `known`.
+ */
+export function openCode(entryPath: string, known?: CheckedFile): OpenCode | undefined {
   const path = codePathOf(entryPath);
-  let packed: Buffer;
+  const key = (): Buffer => readSealKey(storeOf(entryPath));
   try {
-    packed = readSealed(path, readSealKey(storeOf(entryPath)), labelOf(path), 2 * maxCodeBytes);
+    const file = SealedFile.open(path, { key, label: labelOf(path), maxBytes: 2 * maxCodeBytes, known });
+    return { code: unpackCode(file.payload), file };
   } catch (thrown) {
     if (isMissing(thrown) || ShimError.from(thrown).code === 'data-loss') return undefined;
     throw thrown;
   }
+}
+
+function unpackCode(packed: Buffer): ComponentCode {
   const headLength = packed.readUInt32LE();
   const head = JSON.parse(packed.subarray(4, 4 + headLength).toString('utf8')) as [string, number][];
   let offset = 4 + headLength;

@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ComponentCache, openCacheEntry } from './component-cache.ts';
 import { type EntryContent, entryOf } from './component-entry.ts';
-import { sealKeyPath } from './sealed-file.ts';
+import { type CheckedFile, sealKeyPath } from './sealed-file.ts';
 import { temporaryFolder } from './test-engine.ts';
 
 const digest = digestOf('component');
@@ -42,23 +42,38 @@ function contentOf(text: string): EntryContent {
 }
 
 const content = contentOf('export const instantiate = 1;');
+/** Opens an entry as an engine does, and holds its content against what it is to be. */
+function assertContent(path: string, expected: EntryContent, known?: CheckedFile): CheckedFile | undefined {
+  const { content: found, file } = openCacheEntry(path, digest, known);
+  assert.deepEqual(found, expected);
+  file.release();
+  return file.checked;
+}
+
 const unexpected = (): Promise<never> => Promise.reject(new Error('made again'));
 
 /** A store with an entry, and what was said about it. */
-async function filledStore(
-  t: TestContext,
-): Promise<{ store: string; path: string; cache: ComponentCache; warnings: string[] }> {
+async function filledStore(t: TestContext): Promise<{
+  store: string;
+  path: string;
+  cache: ComponentCache;
+  checked: CheckedFile[];
+  warnings: string[];
+}> {
   const store = await temporaryFolder(t);
-  const warnings: string[] = [];
-  const cache = new ComponentCache(store, ['1'], { warn: (line) => warnings.push(line) });
+  const [checked, warnings]: [CheckedFile[], string[]] = [[], []];
+  const cache = new ComponentCache(store, ['1'], {
+    warn: (line) => warnings.push(line),
+    checked: (file) => checked.push(file),
+  });
   await cache.ensure(digest, async () => content);
-  return { store, path: cache.pathOf(digest), cache, warnings };
+  return { store, path: cache.pathOf(digest), cache, checked, warnings };
 }
 
 test('an entry is made once, is one file that only its owner can touch, and reads back as it was', async (t) => {
   const { store, path, cache, warnings } = await filledStore(t);
   await cache.ensure(digest, unexpected);
-  assert.deepEqual(openCacheEntry(path, digest), content);
+  assertContent(path, content);
   assert.equal((await stat(join(store, 'components'))).mode & 0o777, 0o700);
   assert.deepEqual(await readdir(join(store, 'components')), [path.slice(path.lastIndexOf('/') + 1)]);
   for (const file of [path, sealKeyPath(store)]) assert.equal((await stat(file)).mode & 0o777, 0o600);
@@ -122,15 +137,47 @@ const damages: readonly (readonly [
 
 for (const [name, damage, reason] of damages) {
   test(`an entry ${name} is not run; it is made again with a warning`, async (t) => {
-    const { store, path, cache, warnings } = await filledStore(t);
+    const { store, path, cache, checked, warnings } = await filledStore(t);
+    const known = checked.at(-1);
+    assert.ok(known !== undefined);
     await damage(path, store);
-    assert.throws(() => openCacheEntry(path, digest), { code: 'data-loss', message: reason });
+    // Nor by one who knows that it was right before.
+    for (const before of [undefined, known])
+      assert.throws(() => openCacheEntry(path, digest, before), { code: 'data-loss', message: reason });
     await cache.ensure(digest, async () => content);
     assert.equal(warnings.length, 1, warnings.join());
     assert.match(warnings[0] ?? '', reason);
-    assert.deepEqual(openCacheEntry(path, digest), content);
+    assertContent(path, content);
   });
 }
+
+test('an entry that is made, found or opened is known from then on, as long as nothing touches it', async (t) => {
+  const { path, cache, checked } = await filledStore(t);
+  assert.equal(await cache.has(digest), true);
+  const [made, found] = checked;
+  assert.ok(made !== undefined);
+  assert.deepEqual(found, made);
+  assert.deepEqual(assertContent(path, content), made);
+  assert.deepEqual(assertContent(path, content, made), made);
+  await chmod(path, 0o600);
+  const now = assertContent(path, content, made);
+  assert.notEqual(now?.identity, made.identity);
+  assert.deepEqual(assertContent(path, content, now), now);
+});
+
+test('the seal of a file that is known is not checked, that of any other file is', async (t) => {
+  const { store, path, checked } = await filledStore(t);
+  const [known] = checked;
+  // Without its key no seal is right.
+  await rm(sealKeyPath(store));
+  assertContent(path, content, known);
+  assert.throws(() => openCacheEntry(path, digest, { identity: known?.identity ?? '', path: `${path}x` }), {
+    code: 'data-loss',
+  });
+  await copyFile(path, `${path}.x`);
+  await rename(`${path}.x`, path);
+  assert.throws(() => openCacheEntry(path, digest, known), { code: 'data-loss' });
+});
 
 test('an entry of another user is not run', { skip: process.getuid?.() !== 0 }, async (t) => {
   const { path, cache, warnings } = await filledStore(t);
@@ -138,7 +185,7 @@ test('an entry of another user is not run', { skip: process.getuid?.() !== 0 }, 
   assert.throws(() => openCacheEntry(path, digest), { code: 'data-loss', message: /user 65534/ });
   await cache.ensure(digest, async () => content);
   assert.equal(warnings.length, 1);
-  assert.deepEqual(openCacheEntry(path, digest), content);
+  assertContent(path, content);
 });
 
 test('an entry that is gone, or of another digest than asked for, has to be made again', async (t) => {
@@ -164,7 +211,7 @@ for (const [name, replace] of [
     const cache = new ComponentCache(store, ['1'], { warn: (line) => warnings.push(line) });
     await cache.ensure(digest, async () => content);
     assert.equal(warnings.length, 1);
-    assert.deepEqual(openCacheEntry(path, digest), content);
+    assertContent(path, content);
     const info = await stat(join(store, 'components'));
     assert.equal(info.mode & 0o777, 0o700);
   });
@@ -184,7 +231,7 @@ for (const [name, damage] of [
     const cache = new ComponentCache(store, ['1'], { warn: (line) => warnings.push(line) });
     await cache.ensure(digest, async () => content);
     assert.equal(warnings.length, name === 'gone' ? 1 : 2, warnings.join());
-    assert.deepEqual(openCacheEntry(path, digest), content);
+    assertContent(path, content);
   });
 }
 
@@ -196,7 +243,7 @@ test('what is used least recently goes when entries have more bytes than they ma
   const bytes = (await stat(roomy.pathOf(digests[0] ?? ''))).size;
   for (const [index, each] of digests.entries()) await utimes(roomy.pathOf(each), 1000, 1000 + index);
   // The oldest is used again by an engine.
-  openCacheEntry(roomy.pathOf(digests[0] ?? ''), digests[0] ?? '');
+  openCacheEntry(roomy.pathOf(digests[0] ?? ''), digests[0] ?? '').file.release();
 
   const kept = async (maxBytes: number): Promise<readonly boolean[]> => {
     const newest = digestOf(String(maxBytes));

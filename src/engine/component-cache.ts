@@ -6,11 +6,12 @@ import { ShimError } from '../error.ts';
 import { lockFile } from '../linux.ts';
 import { type EntryContent, entryRevision, packEntry, unpackEntry } from './component-entry.ts';
 import {
+  type CheckedFile,
   isMissing,
   makeSealKey,
-  readSealed,
   readSealKey,
   removeOldest,
+  SealedFile,
   takeOwnFolder,
   writeSealed,
 } from './sealed-file.ts';
@@ -36,6 +37,8 @@ export type CacheOptions = {
   readonly draftLifeMs?: number;
   /** Told of entries that are not to be trusted or damaged, and are made again. */
   readonly warn?: (line: string) => void;
+  /** Told of entries whose seal is known to be right from now on. */
+  readonly checked?: (file: CheckedFile) => void;
 };
 
 /**
@@ -51,6 +54,7 @@ export class ComponentCache {
   readonly #maxBytes: number;
   readonly #draftLifeMs: number;
   readonly #warn: (line: string) => void;
+  readonly #checked: (file: CheckedFile) => void;
   #sealKey: Promise<Buffer> | undefined;
 
   /** `inputs` are the versions and options that shape the output, in any stable text form. */
@@ -64,6 +68,7 @@ export class ComponentCache {
     this.#maxBytes = options.maxBytes ?? defaultMaxCacheBytes;
     this.#draftLifeMs = options.draftLifeMs ?? defaultDraftLifeMs;
     this.#warn = options.warn ?? (() => {});
+    this.#checked = options.checked ?? (() => {});
   }
 
   /**
@@ -85,7 +90,9 @@ export class ComponentCache {
     const path = this.pathOf(digest);
     try {
       const key = await this.#open();
-      unpackEntry(readSealed(path, key, labelOf(path), maxEntryBytes, true), path);
+      const { file } = openEntry(path, () => key);
+      file.release();
+      if (file.checked !== undefined) this.#checked(file.checked);
       return true;
     } catch (thrown) {
       if (isMissing(thrown)) return false;
@@ -116,7 +123,8 @@ export class ComponentCache {
     const payload = packEntry(content);
     try {
       const key = await this.#open();
-      await writeSealed(path, key, labelOf(path), payload);
+      const checked = await writeSealed(path, key, labelOf(path), payload);
+      if (checked !== undefined) this.#checked(checked);
       await this.#removeOldDrafts();
       await this.#shrink(path);
     } catch (error) {
@@ -172,18 +180,31 @@ function labelOf(path: string): string {
   return `component ${basename(path)}`;
 }
 
+/** An entry that is open; `content` has views of the file's payload, and goes with it. */
+export type OpenEntry = { readonly content: EntryContent; readonly file: SealedFile };
+
 /**
- * Reads an entry for running it, checked; it counts as used now. `digest` is that of the component it is to be made of.
- * Throws `data-loss` when there is none that can be trusted: it has to be prepared again.
+ * Opens an entry for running it, checked unless it is the file that is `known`; it counts as used now. `digest` is that of
+ * the component it is to be made of. Throws `data-loss` when there is none that can be trusted: it has to be prepared again.
  */
-export function openCacheEntry(path: string, digest: string): EntryContent {
+export function openCacheEntry(path: string, digest: string, known?: CheckedFile): OpenEntry {
   try {
     if (!basename(path).startsWith(`${digest.replace(':', '-')}-`))
       throw new ShimError('data-loss', `"${path}" is not used: it is not of ${digest}`);
-    const key = readSealKey(join(dirname(path), '..'));
-    return unpackEntry(readSealed(path, key, labelOf(path), maxEntryBytes, true), path);
+    return openEntry(path, () => readSealKey(join(dirname(path), '..')), known);
   } catch (thrown) {
     if (!isMissing(thrown)) throw thrown;
     throw new ShimError('data-loss', ShimError.from(thrown).message, { cause: thrown });
+  }
+}
+
+function openEntry(path: string, key: () => Buffer, known?: CheckedFile): OpenEntry {
+  const label = labelOf(path);
+  const file = SealedFile.open(path, { key, label, maxBytes: maxEntryBytes, touch: true, known });
+  try {
+    return { content: unpackEntry(file.payload, path), file };
+  } catch (thrown) {
+    file.release();
+    throw thrown;
   }
 }

@@ -1,10 +1,12 @@
 import { ShimError } from '../error.ts';
 import type { Linked } from './link.ts';
+import { layoutOf, rangeAlignment } from './linker/image-ranges.ts';
 import type { StartImage } from './linker/start-image.ts';
+import { codeBytes } from './sealed-file.ts';
 import type { Transpiled } from './transpile.ts';
 
 /** Raised with every change of an entry's form; part of the key under which entries are kept. */
-export const entryRevision = 4;
+export const entryRevision = 5;
 
 /** What runs a component: jco's glue, with why our linker left it, or a plan of our linker. */
 export type EntryForm =
@@ -28,7 +30,7 @@ export type EntryContent = {
   readonly text: string;
   /** Core modules by the name under which the glue asks for them, or in the plan's order. */
   readonly coreModules: readonly (readonly [name: string, bytes: Uint8Array])[];
-  /** The memory before any code runs, where the core modules do not bring it; `bytes` are those of its runs. */
+  /** The memory before any code runs, where the core modules do not bring it; `bytes` are laid out by `layoutOf` of its runs. */
   readonly start?: { readonly image: StartImage; readonly bytes: Uint8Array };
 };
 
@@ -53,7 +55,10 @@ export function entryOf(made: Transpiled | Linked): EntryContent {
   };
 }
 
-/** `<u32 length of the header, little-endian><header, JSON><text><core modules><image>`. */
+/**
+ * `<u32 length of the header, little-endian><header, JSON><text><core modules><zeros><image>`. The zeros have the image begin
+ * at whole pages of the sealed file, which is mapped.
+ */
 export function packEntry({ entry, text, coreModules, start }: EntryContent): readonly Uint8Array[] {
   const body = Buffer.from(text);
   const header: Header = {
@@ -65,8 +70,10 @@ export function packEntry({ entry, text, coreModules, start }: EntryContent): re
   const head = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(head.length);
-  const images = start === undefined ? [] : [start.bytes];
-  return [length, head, body, ...coreModules.map(([, bytes]) => bytes), ...images];
+  const parts = [length, head, body, ...coreModules.map(([, bytes]) => bytes)];
+  if (start === undefined) return parts;
+  const end = parts.reduce((sum, { length }) => sum + length, 0);
+  return [...parts, new Uint8Array(paddingAfter(end)), start.bytes];
 }
 
 /**
@@ -89,5 +96,11 @@ export function unpackEntry(packed: Buffer, where: string): EntryContent {
     coreModules: coreModules.map(([name, bytes]) => [name, take(bytes)] as const),
   };
   if (image === undefined) return content;
-  return { ...content, start: { image, bytes: take(image.runs.reduce((sum, [, bytes]) => sum + bytes, 0)) } };
+  take(paddingAfter(offset));
+  return { ...content, start: { image, bytes: take(layoutOf(image.runs).length) } };
+}
+
+/** Bytes up to the next whole page of the sealed file after so many bytes of its payload. */
+function paddingAfter(payloadBytes: number): number {
+  return -(codeBytes + payloadBytes) & (rangeAlignment - 1);
 }

@@ -1,11 +1,12 @@
 import { ShimError } from '../error.ts';
-import { readCode } from './code-store.ts';
+import { codePathOf, type OpenCode, openCode } from './code-store.ts';
 import type { CompiledCode } from './compiled-code.ts';
-import { openCacheEntry } from './component-cache.ts';
+import { type OpenEntry, openCacheEntry } from './component-cache.ts';
 import type { CacheEntry, EntryContent } from './component-entry.ts';
 import type { KeptImage } from './linker/linked-component.ts';
 import { makeImageFile } from './linker/mapped-image.ts';
 import type { PreparedApp } from './prepared-app.ts';
+import type { CheckedFile, SealedFile } from './sealed-file.ts';
 
 /**
  * A component with its core modules compiled; it can be posted to workers, which then share the code and need nothing
@@ -28,11 +29,20 @@ export type CompiledComponent = {
 type Opened = {
   readonly path: string;
   readonly content: EntryContent;
+  /** What `content` has views of. */
+  readonly file: SealedFile;
   start: KeptImage | undefined;
   /** In the order of the entry; undefined until it is compiled. */
   readonly modules: Map<string, WebAssembly.Module | undefined>;
   /** Its kept code, by module. */
-  readonly code: ReadonlyMap<string, Uint8Array> | undefined;
+  readonly code: OpenCode | undefined;
+};
+
+export type OpenModulesOptions = {
+  /** Uses the code that is kept. */
+  readonly compiledCode?: CompiledCode | undefined;
+  /** Sealed files that are not checked again if they still are what they were. */
+  readonly checked?: readonly CheckedFile[] | undefined;
 };
 
 /**
@@ -55,23 +65,41 @@ export class CoreModules {
   }
 
   /**
-   * Reads the cache entry of every component and checks that this node's shim wrote it, each once. With `compiledCode` code
-   * that is kept of one is used. Throws `data-loss` for an entry that has to be made again.
+   * Opens the cache entry of every component and checks that this node's shim wrote it, each once. Throws `data-loss` for an
+   * entry that has to be made again.
    */
-  static open(prepared: PreparedApp, compiledCode?: CompiledCode): CoreModules {
+  static open(prepared: PreparedApp, { compiledCode, checked = [] }: OpenModulesOptions = {}): CoreModules {
+    const known = (path: string): CheckedFile | undefined => checked.find((file) => file.path === path);
     const entries = new Map<string, Opened>();
-    for (const { entryPath: path, digest } of prepared.components) {
-      if (entries.has(path)) continue;
-      const code = compiledCode === undefined ? undefined : readCode(path);
-      entries.set(path, opened(path, openCacheEntry(path, digest), code));
+    try {
+      for (const { entryPath: path, digest } of prepared.components) {
+        if (entries.has(path)) continue;
+        const { content, file } = openCacheEntry(path, digest, known(path));
+        const code = compiledCode === undefined ? undefined : openCode(path, known(codePathOf(path)));
+        entries.set(path, opened(path, content, file, code));
+      }
+    } catch (thrown) {
+      release(entries.values());
+      throw thrown;
     }
     return new CoreModules(prepared, entries, compiledCode);
   }
 
-  /** Those of an entry that is in memory; `path` names it in errors. */
-  static of(path: string, content: EntryContent): CoreModules {
+  /** Those of an open entry; `path` names it in errors. */
+  static of(path: string, { content, file }: OpenEntry): CoreModules {
     const app = { name: path, variables: [], triggers: [], components: [] };
-    return new CoreModules({ app, components: [] }, new Map([[path, opened(path, content)]]), undefined);
+    return new CoreModules(
+      { app, components: [] },
+      new Map([[path, opened(path, content, file)]]),
+      undefined,
+    );
+  }
+
+  /** The sealed files that were opened, as far as they can be known by what they are. */
+  get checked(): readonly CheckedFile[] {
+    return [...this.#entries.values()].flatMap(({ file, code }) =>
+      [file.checked, code?.file.checked].flatMap((checked) => (checked === undefined ? [] : [checked])),
+    );
   }
 
   /** The plans of the components that have one, with their digests. */
@@ -84,11 +112,12 @@ export class CoreModules {
 
   /** Compiles the modules of which no code is kept. Throws `data-loss` for one that does not compile. */
   async compile(): Promise<void> {
-    const compiling = this.#compileRest((opened, name) => (opened.code?.get(name)?.length ?? 0) === 0);
-    // While V8's own threads compile.
-    for (const opened of this.#entries.values())
-      if (opened.content.start !== undefined) opened.start ??= keep(opened.content.start);
-    await compiling;
+    try {
+      await this.#compileRest((opened, name) => (opened.code?.code.get(name)?.length ?? 0) === 0);
+    } catch (thrown) {
+      release(this.#entries.values());
+      throw thrown;
+    }
   }
 
   /**
@@ -100,7 +129,8 @@ export class CoreModules {
     const withCode = new Set<Opened>();
     for (const opened of this.#entries.values()) if (this.#takeCode(opened)) withCode.add(opened);
     await this.#compileRest(() => true);
-    for (const { content } of this.#entries.values()) release(content.coreModules);
+    for (const opened of this.#entries.values()) opened.start = keptImageOf(opened);
+    release(this.#entries.values());
     return this.#prepared.components.flatMap(({ id, digest, entryPath }) => {
       const opened = this.#entries.get(entryPath);
       if (opened === undefined) return [];
@@ -120,7 +150,7 @@ export class CoreModules {
   #takeCode({ content, modules, code }: Opened): boolean {
     if (code === undefined) return false;
     for (const [name, bytes] of content.coreModules) {
-      const kept = code.get(name);
+      const kept = code.code.get(name);
       if (kept !== undefined && kept.length > 0)
         modules.set(name, this.#compiledCode?.moduleWith(bytes, kept));
     }
@@ -135,13 +165,15 @@ export class CoreModules {
           compiling.push(
             compile(opened.path, name, bytes).then((module) => void opened.modules.set(name, module)),
           );
-    await Promise.all(compiling);
+    // All of them, so that nothing reads of an entry any more when one has failed.
+    const failed = (await Promise.allSettled(compiling)).find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
   }
 }
 
-function opened(path: string, content: EntryContent, code?: ReadonlyMap<string, Uint8Array>): Opened {
+function opened(path: string, content: EntryContent, file: SealedFile, code?: OpenCode): Opened {
   const modules = new Map(content.coreModules.map(([name]) => [name, undefined]));
-  return { path, content, start: undefined, modules, code };
+  return { path, content, file, start: undefined, modules, code };
 }
 
 async function compile(path: string, name: string, bytes: Uint8Array): Promise<WebAssembly.Module> {
@@ -152,19 +184,23 @@ async function compile(path: string, name: string, bytes: Uint8Array): Promise<W
   }
 }
 
-/** Puts an image into a file that all workers map, so that they share its memory. */
-function keep({ image, bytes }: NonNullable<EntryContent['start']>): KeptImage {
-  let place = 0;
-  const runs = image.runs.map(([offset, length]) => {
-    place += length;
-    return { offset, bytes: bytes.subarray(place - length, place) };
-  });
-  const fd = makeImageFile(image.memoryBytes, runs);
-  return fd === undefined ? { image, bytes: Uint8Array.from(bytes) } : { image, fd };
+/**
+ * The image in a file that all workers map: the entry itself, which all engines of the node share, or one in memory where
+ * the entry may have changed since it was checked, or where the rights that are left do not let this process map it.
+ */
+function keptImageOf({ content: { start }, file }: Opened): KeptImage | undefined {
+  if (start === undefined) return undefined;
+  const { image, bytes } = start;
+  if (file.checked !== undefined && file.isMappable())
+    return { image, fd: file.takeDescriptor(), at: file.placeOf(bytes) };
+  const fd = makeImageFile(bytes.length, [{ offset: 0, bytes }]);
+  return fd === undefined ? { image, bytes: Uint8Array.from(bytes) } : { image, fd, at: 0 };
 }
 
-/** Gives back the bytes of an entry, of which V8 has a copy: nothing else would make it collect them for a long time. */
-function release(coreModules: EntryContent['coreModules']): void {
-  const [first] = coreModules;
-  if (first !== undefined) (first[1].buffer as ArrayBuffer).transfer(0);
+/** Gives the bytes of entries back, of which V8 has a copy. */
+function release(entries: Iterable<Opened>): void {
+  for (const { file, code } of entries) {
+    file.release();
+    code?.file.release();
+  }
 }

@@ -164,7 +164,8 @@ export class EngineServer {
     const limits = readAppLimits(claim.environment);
     const memory = instanceMemoryLimit(claim.environment, claim.memoryLimit);
     // First, so that an engine whose app has to be prepared again can be claimed again.
-    const core = CoreModules.open(claim.prepared, claim.learns === true ? undefined : this.#compiledCode);
+    const compiledCode = claim.learns === true ? undefined : this.#compiledCode;
+    const core = CoreModules.open(claim.prepared, { checked: claim.checked, compiledCode });
     phases.end('read');
     for (const { digest, text } of core.plans) post(worker, { type: 'plan', digest, text });
     if (claim.learns === true) beginLearning();
@@ -204,6 +205,7 @@ export class EngineServer {
     return {
       type: 'claimed',
       report: {
+        checked: core.checked,
         milliseconds: { ...phases.ended, ...milliseconds },
         components: components.map(({ id, entry, hasCode }) => ({ id, form: entry.form, hasCode })),
         ...(confined === undefined ? {} : { landlock: confined.landlock }),

@@ -3,6 +3,7 @@ import type { ResourceLimit } from '../linux-rights.ts';
 import type { EntryForm } from './component-entry.ts';
 import type { ExecReply, ExecRequest } from './exec-messages.ts';
 import type { PreparedApp } from './prepared-app.ts';
+import type { CheckedFile } from './sealed-file.ts';
 
 /** The network namespace an engine runs in. */
 export type NetworkTarget =
@@ -65,6 +66,8 @@ export type ClaimVolume = {
 export type EngineClaim = {
   readonly id: string;
   readonly prepared: PreparedApp;
+  /** Sealed files of it that are not checked again if they still are what they were. */
+  readonly checked?: readonly CheckedFile[];
   readonly network: NetworkTarget;
   /** The container's environment: variables and settings of the host side, not the guest's environment. */
   readonly environment: readonly (readonly [name: string, value: string])[];
@@ -116,8 +119,10 @@ export type ClaimPhase =
   | 'runtime'
   | 'trial';
 
-/** What an engine tells of a claim, for logs and measurements. */
+/** What an engine tells of a claim. */
 export type ClaimReport = {
+  /** Sealed files of the app whose seal was right, for the next claim. */
+  readonly checked: readonly CheckedFile[];
   /** Version of Landlock in force on every thread of a container's engine; 0 where the kernel has none. */
   readonly landlock?: number;
   readonly milliseconds: Partial<Record<ClaimPhase, number>>;

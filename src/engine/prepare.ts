@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import { type ErrorCode, ShimError } from '../error.ts';
+import type { CheckedFiles } from './checked-files.ts';
 import { findInstallation } from './installation.ts';
 import type { PreparedApp } from './prepared-app.ts';
+import type { CheckedFile } from './sealed-file.ts';
 
 /** Where an app is taken from. */
 export type PrepareSource =
@@ -42,6 +44,8 @@ export type PrepareReply =
       readonly prepared: PreparedApp;
       /** What was wrong in the store and has been made again. */
       readonly warnings: readonly string[];
+      /** The entries, which were made or checked. */
+      readonly checked: readonly CheckedFile[];
     }
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };
 
@@ -62,6 +66,8 @@ export function prepare(
     readonly signal?: AbortSignal;
     /** Told what was wrong in the store and has been made again. */
     readonly warn?: (line: string) => void;
+    /** Takes note of the entries, which were made or checked. */
+    readonly checked?: CheckedFiles;
   } = {},
 ): Promise<PreparedApp> {
   if (options.signal?.aborted === true) return Promise.reject(cancelled());
@@ -101,6 +107,7 @@ export function prepare(
         return;
       }
       for (const line of reply.warnings) options.warn?.(line);
+      options.checked?.note(reply.prepared, reply.checked);
       resolve(reply.prepared);
     });
     child.once('close', (code, signal) => {

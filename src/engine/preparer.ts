@@ -6,6 +6,7 @@ import { defaultMaxCacheBytes } from './component-cache.ts';
 import { findInstallation } from './installation.ts';
 import type { PrepareJob, PrepareReply } from './prepare.ts';
 import { prepareApp } from './prepare-app.ts';
+import type { CheckedFile } from './sealed-file.ts';
 
 /** Turns a job's source into an `App` on this node. Given by the process entry, which knows all rooms. */
 export type OpenContent = (job: PrepareJob) => Promise<App>;
@@ -29,13 +30,15 @@ async function handle(job: PrepareJob, openContent: OpenContent): Promise<Prepar
   await mkdir(job.storeDir, { recursive: true, mode: 0o700 });
   const app = await openContent(job);
   const warnings: string[] = [];
+  const checked: CheckedFile[] = [];
   const prepared = await prepareApp(app, job.storeDir, adapters, transpilerVersion, {
     ...(job.alwaysJco === undefined ? {} : { alwaysJco: job.alwaysJco }),
     ...(job.maxCacheBytes === undefined ? {} : { maxBytes: job.maxCacheBytes }),
     warn: (line) => warnings.push(line),
+    checked: (file) => checked.push(file),
   });
   await trimBlobs(job.storeDir, job.maxCacheBytes ?? defaultMaxCacheBytes).catch((error: unknown) => {
     warnings.push(`blobs below "${job.storeDir}" could not be removed: ${String(error)}`);
   });
-  return { type: 'prepared', prepared, warnings };
+  return { type: 'prepared', prepared, warnings, checked };
 }

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
 import {
+  type BigIntStats,
   closeSync,
   constants,
   fstatSync,
@@ -14,23 +15,35 @@ import {
 import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
-import { preferHugePages } from '../linux-memory.ts';
+import { mapFile, preferHugePages, unmapFile } from '../linux-memory.ts';
 
 /**
  * Files that only this node's shim can have written: an HMAC-SHA256 with a key that only their owner can read, then the
  * payload. The code covers a label too, so that one sealed file cannot stand in for another. Whoever reads one gets the
  * very bytes that were checked; nothing is opened twice. Reading is synchronous: it is done where nothing else waits.
+ *
+ * A file that was checked is known by its identity from then on: one that still has it is not checked again, and mapped in
+ * place of being read (decision 17).
  */
 
 /** Bytes of the key, and of the code in front of a payload. */
 const keyBytes = 32;
-const codeBytes = 32;
+export const codeBytes = 32;
+
+/** What a file system may round times to, milliseconds: a change this soon after another may leave a time as it was. */
+const timeGrainMs = 2000;
+
+/** How exactly it is noted when a file was last used, milliseconds. To note it changes the file's identity. */
+const useGrainMs = 3_600_000;
 
 /** Size from which a file is read into huge pages. */
 const hugeBytes = 4 * 1024 * 1024;
 
 const keyFile = 'seal.key';
 const ownerOnly = 0o600;
+
+/** A sealed file whose seal was checked, and what the file was then. Plain data, for as long as the host lives. */
+export type CheckedFile = { readonly path: string; readonly identity: string };
 
 /** Where the key of a store lies. */
 export function sealKeyPath(storeDir: string): string {
@@ -74,34 +87,146 @@ export async function makeSealKey(storeDir: string, warn: (line: string) => void
   return readSealKey(storeDir);
 }
 
-/** Writes a sealed file beside its place and renames it there; it reaches the disk before it has its name. */
+/**
+ * Writes a sealed file beside its place and renames it there; it reaches the disk before it has its name. Gives what the
+ * file is known by; undefined where that does not tell it from what it may become.
+ */
 export async function writeSealed(
   path: string,
   key: Buffer,
   label: string,
   payload: readonly Uint8Array[],
-): Promise<void> {
+): Promise<CheckedFile | undefined> {
   const draft = join(dirname(path), `.${randomUUID()}`);
+  const file = await open(draft, 'wx', ownerOnly);
   try {
-    await writeWhole(draft, sealedParts(key, label, payload));
+    for (const part of sealedParts(key, label, payload)) await file.writeFile(part);
+    const time = new Date(Date.now() - timeGrainMs);
+    await file.utimes(time, time);
+    await file.datasync();
     await rename(draft, path);
+    return knownAs(path, await file.stat({ bigint: true }));
   } finally {
+    await file.close();
     await rm(draft, { force: true });
   }
 }
 
 /**
  * The payload of a sealed file, checked. Throws `not-found` when there is no file, `data-loss` when it is not a file of
- * ours alone, is larger than `maxBytes`, or was not sealed with this key and label. `touch` notes that it was used.
+ * ours alone, is larger than `maxBytes`, or was not sealed with this key and label.
  */
-export function readSealed(
-  path: string,
-  key: Buffer,
-  label: string,
-  maxBytes: number,
-  touch = false,
-): Buffer {
-  return checkSeal(readOwnFile(path, maxBytes, touch), path, key, label);
+export function readSealed(path: string, key: Buffer, label: string, maxBytes: number): Buffer {
+  return checkSeal(readOwnFile(path, maxBytes), path, key, label);
+}
+
+export type OpenOptions = {
+  readonly key: () => Buffer;
+  readonly label: string;
+  readonly maxBytes: number;
+  /** Whether it is noted that the file is used now. */
+  readonly touch?: boolean;
+  /** The file as it was when its seal was last checked, from one who can be trusted. */
+  readonly known?: CheckedFile | undefined;
+};
+
+/** A sealed file that is open, and its payload. */
+export class SealedFile {
+  /** Must not be written to. */
+  readonly payload: Buffer;
+  /** What it is known by from now on; undefined when it changed meanwhile, or a moment ago. */
+  readonly checked: CheckedFile | undefined;
+  readonly #fd: number;
+  readonly #isMapped: boolean;
+  #isOpen = true;
+
+  private constructor(fd: number, payload: Buffer, isMapped: boolean, checked: CheckedFile | undefined) {
+    this.#fd = fd;
+    this.payload = payload;
+    this.#isMapped = isMapped;
+    this.checked = checked;
+  }
+
+  /** Checks the seal, unless the file is the one that is known. Throws as `readSealed`. */
+  static open(path: string, options: OpenOptions): SealedFile {
+    return SealedFile.take(openOwn(path), path, options);
+  }
+
+  /** As `open`, of a descriptor, which becomes its own. */
+  static take(
+    fd: number,
+    path: string,
+    { key, label, maxBytes, touch = false, known }: OpenOptions,
+  ): SealedFile {
+    try {
+      const found = lookAt(fd, path, maxBytes);
+      const isKnown = known?.path === path && known.identity === identityOf(found);
+      const age = Date.now() - Number(found.mtimeMs);
+      const isNoted = touch && Math.abs(age) > useGrainMs;
+      const info = isNoted ? noteUse(fd) : found;
+      if (isKnown) {
+        const bytes = Buffer.from(mapFile(fd, Number(info.size)));
+        return new SealedFile(fd, bytes.subarray(codeBytes), true, knownAs(path, info));
+      }
+      const before = knownAs(path, info);
+      const payload = checkSeal(readAll(fd, Number(info.size)), path, key(), label);
+      const after = knownAs(path, fstatSync(fd, { bigint: true }));
+      return new SealedFile(fd, payload, false, before?.identity === after?.identity ? before : undefined);
+    } catch (thrown) {
+      closeSync(fd);
+      throw thrown;
+    }
+  }
+
+  /** Where a part of the payload lies in the file. */
+  placeOf(part: Uint8Array): number {
+    return codeBytes + part.byteOffset - this.payload.byteOffset;
+  }
+
+  /** Whether this process may still map it: an AppArmor profile that was taken since counts for open descriptors, too. */
+  isMappable(): boolean {
+    try {
+      unmapFile(mapFile(this.#fd, 1));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Hands the descriptor over, to who closes it. */
+  takeDescriptor(): number {
+    this.#isOpen = false;
+    return this.#fd;
+  }
+
+  /** Gives the payload's memory back, which nothing else would do for a long time, and closes what was not taken. */
+  release(): void {
+    const { buffer } = this.payload;
+    if (buffer.byteLength > 0) {
+      if (this.#isMapped) unmapFile(buffer as ArrayBuffer);
+      else (buffer as ArrayBuffer).transfer(0);
+    }
+    if (this.#isOpen) closeSync(this.#fd);
+    this.#isOpen = false;
+  }
+}
+
+/** What tells a file from any other and from what it becomes when it is written to, replaced or given other rights. */
+function identityOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(':');
+}
+
+/** Undefined while a change could leave the times as they are. */
+function knownAs(path: string, info: BigIntStats): CheckedFile | undefined {
+  const isSettled = Number(info.mtimeMs) <= Date.now() - timeGrainMs;
+  return isSettled ? { path, identity: identityOf(info) } : undefined;
+}
+
+/** Sets the time of the last use so far back that a change which comes now has another. */
+function noteUse(fd: number): BigIntStats {
+  const time = new Date(Date.now() - timeGrainMs);
+  futimesSync(fd, time, time);
+  return fstatSync(fd, { bigint: true });
 }
 
 /** What a sealed file consists of: the code and the payload. */
@@ -170,23 +295,32 @@ function codeOf(key: Buffer, label: string, payload: readonly Uint8Array[]): Buf
 }
 
 /** A regular file that its owner alone can touch, as it is at this moment. */
-function readOwnFile(path: string, maxBytes: number, touch = false): Buffer {
+function readOwnFile(path: string, maxBytes: number): Buffer {
   const fd = openOwn(path);
   try {
-    const info = fstatSync(fd);
-    const problem = problemOf(info, info.isFile(), 'file');
-    if (problem !== undefined) throw untrusted(path, problem);
-    if (info.size > maxBytes) throw untrusted(path, `it has ${info.size} bytes, the limit is ${maxBytes}`);
-    const bytes = Buffer.allocUnsafeSlow(info.size);
-    if (info.size >= hugeBytes) preferHugePages(bytes.buffer);
-    let length = 0;
-    for (let count = -1; count !== 0 && length < bytes.length; length += count)
-      count = readSync(fd, bytes, length, bytes.length - length, null);
-    if (touch) futimesSync(fd, new Date(), new Date());
-    return bytes.subarray(0, length);
+    return readAll(fd, Number(lookAt(fd, path, maxBytes).size));
   } finally {
     closeSync(fd);
   }
+}
+
+/** What an open file is. Throws `data-loss` for one that is not ours alone, or too large. */
+function lookAt(fd: number, path: string, maxBytes: number): BigIntStats {
+  const info = fstatSync(fd, { bigint: true });
+  const { uid, mode, size } = info;
+  const problem = problemOf({ uid: Number(uid), mode: Number(mode) }, info.isFile(), 'file');
+  if (problem !== undefined) throw untrusted(path, problem);
+  if (size > maxBytes) throw untrusted(path, `it has ${size} bytes, the limit is ${maxBytes}`);
+  return info;
+}
+
+function readAll(fd: number, size: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  if (size >= hugeBytes) preferHugePages(bytes.buffer);
+  let length = 0;
+  for (let count = -1; count !== 0 && length < size; length += count)
+    count = readSync(fd, bytes, length, size - length, null);
+  return bytes.subarray(0, length);
 }
 
 function openOwn(path: string): number {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { access, lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CheckedFiles } from '../engine/checked-files.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import {
   isMissing,
@@ -31,6 +32,8 @@ const maxAppBytes = 16 * 1024 * 1024;
  * system, which every container of the image has at a place of its own; others go with their container.
  */
 export class AppMemo {
+  /** What is known of the files of the apps that run, kept on the disk or not. */
+  readonly checked = new CheckedFiles();
   readonly #storeDir: string;
   readonly #version: string;
   readonly #warn: (line: string) => void;

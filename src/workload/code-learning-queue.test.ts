@@ -15,6 +15,7 @@ import { CodeLearningQueue } from './code-learning-queue.ts';
 const { logger } = new LogHub('fatal', { write: () => {} });
 
 const report = (ids: readonly string[], hasCode: boolean): ClaimReport => ({
+  checked: [],
   milliseconds: {},
   components: ids.map((id) => ({ id, form: { kind: 'plan', reuse: { ok: true } }, hasCode })),
 });

@@ -176,6 +176,7 @@ export class SpinContainer implements Workload {
         const report = await engine.claim({
           id,
           prepared: { app: granted.app, components },
+          checked: this.#runtime.memo.checked.of(whole),
           network,
           environment: spec.env,
           args: spec.args,
@@ -188,6 +189,7 @@ export class SpinContainer implements Workload {
           volumes: stores,
           ...files,
         });
+        this.#runtime.memo.checked.note(whole, report.checked);
         this.#made = { prepared: whole, report };
         return report;
       };
@@ -354,6 +356,7 @@ export class SpinContainer implements Workload {
       };
       return prepare(job, {
         signal: this.#options.signal,
+        checked: memo.checked,
         warn: (line) => log.warn({ instance: id }, line),
       });
     };

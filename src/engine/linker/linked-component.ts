@@ -2,10 +2,11 @@ import { readSync } from 'node:fs';
 import { ShimError } from '../../error.ts';
 import { anotherVersion, type CompiledEntry, type CompiledPlan } from './compiled-plan.ts';
 import type { HostLinks } from './host-links.ts';
+import { layoutOf, unpackRuns } from './image-ranges.ts';
 import type { BoundImport } from './import-call.ts';
 import { type ImportObject, InstanceState } from './instance-state.ts';
 import { LinkedInstance } from './linked-instance.ts';
-import { MappedImage } from './mapped-image.ts';
+import { type ImageFile, MappedImage } from './mapped-image.ts';
 import { type Image, MemoryImage } from './memory-image.ts';
 import type { LinkPlan } from './plan.ts';
 import type { StartImage } from './start-image.ts';
@@ -109,22 +110,18 @@ export class LinkedComponent {
   }
 }
 
-/** An image with its contents: a file of `makeImageFile`, or the bytes of its runs where there can be none. */
-export type KeptImage = { readonly image: StartImage; readonly fd?: number; readonly bytes?: Uint8Array };
+/** An image with its bytes, in a file or, where there can be none, in memory. */
+export type KeptImage = { readonly image: StartImage } & (ImageFile | { readonly bytes: Uint8Array });
 
-function openImage({ image: { memoryBytes, runs }, fd, bytes }: KeptImage): Image {
-  const mapped = fd === undefined ? undefined : MappedImage.open(memoryBytes, runs, fd);
-  if (mapped !== undefined) return mapped;
-  const read = (offset: number, length: number, place: number): Uint8Array => {
-    if (fd === undefined) return (bytes ?? new Uint8Array(0)).subarray(place, place + length);
-    const run = new Uint8Array(length);
-    readSync(fd, run, 0, length, offset);
-    return run;
-  };
-  let place = 0;
-  const copied = runs.map(([offset, length]) => {
-    place += length;
-    return { offset, bytes: read(offset, length, place - length) };
-  });
-  return new MemoryImage(memoryBytes, copied);
+function openImage(kept: KeptImage): Image {
+  const { memoryBytes, runs } = kept.image;
+  const mapped = 'fd' in kept ? MappedImage.open(memoryBytes, runs, kept) : undefined;
+  return mapped ?? new MemoryImage(memoryBytes, unpackRuns(bytesOf(kept), runs));
+}
+
+function bytesOf(kept: KeptImage): Uint8Array {
+  if ('bytes' in kept) return kept.bytes;
+  const bytes = new Uint8Array(layoutOf(kept.image.runs).length);
+  readSync(kept.fd, bytes, 0, bytes.length, kept.at);
+  return bytes;
 }

@@ -8,6 +8,7 @@ import {
   sealMemoryFile,
 } from '../../linux-memory.ts';
 import { hold, ownDescriptors } from '../worker-descriptors.ts';
+import { type ImageRange, layoutOf, placeOf, rangeAlignment } from './image-ranges.ts';
 import { type Image, MemoryImage, type Run } from './memory-image.ts';
 import { pageBytes, readOwnPages } from './own-pages.ts';
 import type { StartImage } from './start-image.ts';
@@ -18,27 +19,27 @@ export const minMappedBytes = 512 * 1024;
 /** Pages an instance may keep for its next request; one that wrote more gives them all back. */
 export const maxKeptPages = 1024;
 
-/** Mappings begin and end here: a page of WebAssembly, which is whole pages of every kernel. */
-const alignment = 65_536;
+/** A file with the bytes of an image, laid out by `layoutOf`, from `at` on, which is whole pages. */
+export type ImageFile = { readonly fd: number; readonly at: number };
 
 /**
- * An image that instances share copy-on-write: a sealed file in memory, mapped over each instance's memory. A page takes
+ * An image that instances share copy-on-write: a file that nobody changes, mapped over each instance's memory. A page takes
  * memory of an instance's own when the guest first writes to it. To restore, the kernel is asked which pages those are,
  * and they alone are copied back; they stay for the next request, which mostly writes to the same ones.
  */
 export class MappedImage implements Image {
-  readonly #fd: number;
-  readonly #ranges: readonly (readonly [start: number, length: number])[];
+  readonly #file: ImageFile;
+  readonly #ranges: readonly ImageRange[];
   /** The file, mapped once for reading, and the image over it. */
   readonly #pristine: Uint8Array;
   readonly #image: MemoryImage;
   readonly #addresses = new WeakMap<WebAssembly.Memory, bigint>();
 
-  /** `fd` is a sealed file with the runs at their places. Throws where it cannot be mapped. */
-  private constructor(memoryBytes: number, runs: StartImage['runs'], fd: number) {
-    this.#fd = fd;
-    this.#ranges = rangesOf(runs);
-    const memory = new WebAssembly.Memory({ initial: memoryBytes / alignment });
+  /** Throws where the file cannot be mapped. */
+  private constructor(memoryBytes: number, runs: StartImage['runs'], file: ImageFile) {
+    this.#file = file;
+    this.#ranges = layoutOf(runs).ranges;
+    const memory = new WebAssembly.Memory({ initial: memoryBytes / rangeAlignment });
     this.#map(memory);
     this.#pristine = new Uint8Array(memory.buffer);
     this.#image = new MemoryImage(
@@ -50,19 +51,21 @@ export class MappedImage implements Image {
   /** Puts an image into a file; undefined where that does not pay, or where this system does not let us. */
   static make(image: MemoryImage): MappedImage | undefined {
     if (image.memoryBytes < minMappedBytes || ownDescriptors().pagemapFd === undefined) return undefined;
-    const fd = makeImageFile(image.memoryBytes, image.runs);
-    if (fd === undefined) return undefined;
     const runs = image.runs.map(({ offset, bytes }) => [offset, bytes.length] as const);
-    const mapped = MappedImage.open(image.memoryBytes, runs, fd);
+    const { ranges, length } = layoutOf(runs);
+    const parts = image.runs.map(({ offset, bytes }) => ({ offset: placeOf(ranges, offset), bytes }));
+    const fd = makeImageFile(length, parts);
+    if (fd === undefined) return undefined;
+    const mapped = MappedImage.open(image.memoryBytes, runs, { fd, at: 0 });
     if (mapped !== undefined && hold(fd)) return mapped;
     closeSync(fd);
     return undefined;
   }
 
-  /** Takes a file of `makeImageFile`, which stays its maker's; undefined where this system does not let us map it. */
-  static open(memoryBytes: number, runs: StartImage['runs'], fd: number): MappedImage | undefined {
+  /** Takes a file, which stays its maker's; undefined where this system does not let us map it. */
+  static open(memoryBytes: number, runs: StartImage['runs'], file: ImageFile): MappedImage | undefined {
     try {
-      return new MappedImage(memoryBytes, runs, fd);
+      return new MappedImage(memoryBytes, runs, file);
     } catch (thrown) {
       // A kernel or a filter without one of the calls: copying needs none of them.
       if (thrown instanceof ShimError) return undefined;
@@ -96,7 +99,9 @@ export class MappedImage implements Image {
   }
 
   #map(memory: WebAssembly.Memory): void {
-    for (const [start, length] of this.#ranges) mapPrivately(memory.buffer, start, length, this.#fd);
+    const { fd, at } = this.#file;
+    for (const { start, length, place } of this.#ranges)
+      mapPrivately(memory.buffer, start, length, fd, at + place);
   }
 
   restore(memory: WebAssembly.Memory, view: Uint8Array): number {
@@ -122,31 +127,19 @@ export class MappedImage implements Image {
 }
 
 /**
- * A sealed file in memory with the runs of an image at their places. Undefined where this system has no such files.
+ * A sealed file in memory of `length` bytes, with parts at their offsets and zeros between them. Undefined where this
+ * system has no such files.
  */
-export function makeImageFile(memoryBytes: number, runs: readonly Run[]): number | undefined {
+export function makeImageFile(length: number, parts: readonly Run[]): number | undefined {
   let fd: number | undefined;
   try {
     fd = createMemoryFile('guest-image');
-    ftruncateSync(fd, memoryBytes);
-    for (const { offset, bytes } of runs) writeSync(fd, bytes, 0, bytes.length, offset);
+    ftruncateSync(fd, length);
+    for (const { offset, bytes } of parts) writeSync(fd, bytes, 0, bytes.length, offset);
     sealMemoryFile(fd);
     return fd;
   } catch {
     if (fd !== undefined) closeSync(fd);
     return undefined;
   }
-}
-
-/** Where the file is mapped: the runs, widened to whole pages, put together where they meet. */
-function rangesOf(runs: StartImage['runs']): readonly (readonly [start: number, length: number])[] {
-  const ranges: [start: number, end: number][] = [];
-  for (const [offset, length] of runs) {
-    const start = Math.floor(offset / alignment) * alignment;
-    const end = Math.ceil((offset + length) / alignment) * alignment;
-    const last = ranges.at(-1);
-    if (last !== undefined && start <= last[1]) last[1] = end;
-    else ranges.push([start, end]);
-  }
-  return ranges.map(([start, end]) => [start, end - start]);
 }

@@ -1,6 +1,7 @@
 import { ShimError } from '../../error.ts';
 import { BinaryReader } from './binary-reader.ts';
 import { leb, section } from './binary-writer.ts';
+import { layoutOf, packRanges } from './image-ranges.ts';
 import { MemoryImage } from './memory-image.ts';
 import { type CoreModule, sectionIds } from './module-reader.ts';
 
@@ -29,7 +30,7 @@ type Segment = { readonly offset: number; readonly bytes: Uint8Array };
 /**
  * Puts the data of a component together to the image of its one memory, without running anything of it. Undefined where
  * there is little of it, or where it is not known before code runs: a start function of the module itself, offsets that
- * are computed, segments that do not fit. `emptied` takes the place of the module's data section: as many segments, all
+ * are computed, segments that do not fit. `bytes` are laid out by `layoutOf` of the runs. `emptied` takes the place of the module's data section: as many segments, all
  * empty, since that is what active ones are once an instance is made.
  */
 export function startImageOf(
@@ -46,7 +47,7 @@ export function startImageOf(
   if (segments?.every(({ offset, bytes }) => offset + bytes.length <= memoryBytes) !== true) return undefined;
   const memory = Buffer.alloc(memoryBytes);
   for (const { offset, bytes } of segments) memory.set(bytes, offset);
-  const { runs } = MemoryImage.of(memory);
+  const runs = MemoryImage.of(memory).runs.map(({ offset, bytes }) => [offset, bytes.length] as const);
   const settled = modules.every(
     (module) =>
       sectionOf(module, sectionIds.start) === undefined &&
@@ -58,9 +59,9 @@ export function startImageOf(
       module: index,
       settled,
       memoryBytes,
-      runs: runs.map(({ offset, bytes }) => [offset, bytes.length]),
+      runs,
     },
-    bytes: Buffer.concat(runs.map(({ bytes }) => bytes)),
+    bytes: packRanges(memory, layoutOf(runs)),
     emptied: section(
       sectionIds.data,
       Uint8Array.from([...leb(segments.length), ...segments.flatMap(() => emptySegment)]),
