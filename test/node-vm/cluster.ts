@@ -98,6 +98,11 @@ export class Cluster {
     ]);
   }
 
+  /** Folder whose files kubelet takes for pods of its own. */
+  get staticPods(): string {
+    return join(this.#folder, 'static-pods');
+  }
+
   /** Ends kubelet; pods stay as they are. */
   async stopKubelet(): Promise<void> {
     const child = this.#children.get('kubelet');
@@ -132,7 +137,8 @@ export class Cluster {
   async apply(...objects: readonly object[]): Promise<void> {
     const file = join(this.#folder, 'objects.json');
     await writeFile(file, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
-    await this.kubectl('apply', '--filename', file);
+    // The server needs longer to describe its objects here than kubectl waits for that.
+    await this.kubectl('apply', '--validate=false', '--filename', file);
   }
 
   /** The end of every program's log. */
@@ -168,7 +174,7 @@ export class Cluster {
 
   async #writeFiles(): Promise<void> {
     const folder = this.#folder;
-    await mkdir(folder, { recursive: true });
+    await mkdir(this.staticPods, { recursive: true });
     const { privateKey, publicKey } = generateKeyPairSync('rsa', {
       modulusLength: 2048,
       privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
@@ -196,6 +202,8 @@ export class Cluster {
       evictionHard: { 'nodefs.available': '0%', 'imagefs.available': '0%', 'memory.available': '10Mi' },
       imageGCHighThresholdPercent: 100,
       runtimeRequestTimeout: '10m',
+      staticPodPath: this.staticPods,
+      fileCheckFrequency: '1s',
     };
     const files = {
       'account.key': privateKey,

@@ -1,8 +1,10 @@
 // Runs in the machine of `make kubelet` only: a kubelet changes the sysctls and cgroups of the machine it runs on.
 import assert from 'node:assert/strict';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { httpGet } from '../support/http-get.ts';
+import { importMixedImages, mixedImages } from '../support/sidecar.ts';
 import { SpinNode } from '../support/spin-node.ts';
 import { waitFor } from '../support/wait.ts';
 import { Cluster, nodeName, toolsFolder } from './cluster.ts';
@@ -11,11 +13,15 @@ const root = join(import.meta.dirname, '..', '..');
 /** For every wait of this file: kubelet itself takes seconds to look again. */
 const patience = { timeoutMs: 60_000, intervalMs: 500 } as const;
 
+/** What is left to begin a request in, after a pod's deletion was asked for. */
+const preStopSeconds = 10;
+
 type ContainerState = {
-  readonly terminated?: { readonly exitCode: number; readonly reason: string };
+  readonly terminated?: { readonly exitCode: number; readonly reason: string; readonly message?: string };
   readonly waiting?: { readonly reason?: string; readonly message?: string };
 };
 type ContainerStatus = {
+  readonly name: string;
   readonly ready: boolean;
   readonly restartCount: number;
   readonly containerID?: string;
@@ -28,14 +34,19 @@ type PodStatus = {
   readonly containerStatuses?: readonly ContainerStatus[];
 };
 
-describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
+describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
   let node: SpinNode;
   let cluster: Cluster;
 
   before(async () => {
     node = await SpinNode.start(['rust-http']);
+    await importMixedImages(node.containerd);
+    // What it is prepared to is kept: beside a starting cluster the emulated machine takes longer than a preparation may.
+    const first = await node.run({ name: 'first', image: node.image('rust-http') });
+    await first.remove();
     cluster = await Cluster.start(join(root, toolsFolder), node.containerd.address);
-    await cluster.kubectl('apply', '--filename', join(root, 'deploy/kubernetes/runtime-class.yaml'));
+    const runtimeClass = join(root, 'deploy/kubernetes/runtime-class.yaml');
+    await cluster.kubectl('apply', '--validate=false', '--filename', runtimeClass);
   });
   after(async () => {
     await cluster?.stop();
@@ -72,11 +83,35 @@ describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
     };
   }
 
+  const runtimeId = ({ containerID = '' }: ContainerStatus): string =>
+    containerID.replace('containerd://', '');
+
+  /** How a container has ended, as CRI tells until kubelet removes it. */
+  async function endOf(id: string): Promise<{ readonly exitCode: number; readonly reason: string }> {
+    const { exit_code, reason } = await waitFor(
+      'the container to end',
+      async () => {
+        const status = await node.cri.status(id);
+        return status.state === 'CONTAINER_EXITED' && status;
+      },
+      { ...patience, intervalMs: 100 },
+    );
+    return { exitCode: exit_code, reason };
+  }
+
+  const isGone = async (name: string): Promise<boolean> =>
+    (await cluster.ask('get', 'pod', name, '--ignore-not-found', '--output', 'name')) === '';
+
+  async function remove(name: string): Promise<void> {
+    await cluster.kubectl('delete', 'pod', name, '--wait=false');
+    await waitFor('the pod to go', () => isGone(name), patience);
+  }
+
   async function statusOf(name: string): Promise<PodStatus & { readonly main: ContainerStatus }> {
     const status = JSON.parse(
       await cluster.ask('get', 'pod', name, '--output', 'jsonpath={.status}'),
     ) as PodStatus;
-    const [main] = status.containerStatuses ?? [];
+    const main = status.containerStatuses?.find((container) => container.name === 'main');
     if (main === undefined) throw new Error(`no container of "${name}" yet`);
     return { ...status, main };
   }
@@ -114,8 +149,7 @@ describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
   }
 
   async function enginePid(name: string): Promise<number> {
-    const id = ((await statusOf(name)).main.containerID ?? '').replace('containerd://', '');
-    const { info } = await node.cri.verboseStatus(id);
+    const { info } = await node.cri.verboseStatus(runtimeId((await statusOf(name)).main));
     return (JSON.parse(info ?? '{}') as { readonly pid: number }).pid;
   }
 
@@ -157,10 +191,11 @@ describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
           livenessProbe: health,
           lifecycle: {
             postStart: { exec: { command: ['echo', 'started'] } },
-            preStop: { exec: { command: ['sleep', '1'] } },
+            preStop: { exec: { command: ['sleep', String(preStopSeconds)] } },
           },
         },
         {
+          terminationGracePeriodSeconds: 90,
           volumes: [
             { name: 'settings', configMap: { name: 'settings' } },
             { name: 'scratch', emptyDir: {} },
@@ -244,5 +279,115 @@ describe('pods of a kubelet', { timeout: 40 * 60_000 }, () => {
     );
     const { main } = await reach('web', isReady);
     assert.deepEqual([main.containerID, main.restartCount], [before.containerID, before.restartCount]);
+  });
+
+  test('a pod is deleted with a request under way: it is answered to its end, and the app ends with 0', async () => {
+    const { podIP, main } = await statusOf('web');
+    const end = endOf(runtimeId(main));
+    await cluster.kubectl('delete', 'pod', 'web', '--wait=false');
+    const response = await fetch(`http://${podIP}/stream/25/1000`);
+    let isWhole = false;
+    const text = response.text().finally(() => {
+      isWhole = true;
+    });
+    await waitFor(
+      'the app to take no more connections',
+      () =>
+        httpGet(`http://${podIP}/hello`).then(
+          () => false,
+          (error: unknown) => String(error).includes('ECONNREFUSED'),
+        ),
+      patience,
+    );
+    assert.equal(isWhole, false);
+    assert.match(await text, /^chunk 0\n.*chunk 24\n$/s);
+    assert.deepEqual(await end, { exitCode: 0, reason: 'Completed' });
+    await waitFor('the pod to go', () => isGone('web'), patience);
+  });
+
+  test('a container that outgrows its memory limit shows as OOMKilled', async () => {
+    const resources = { requests: { cpu: '10m', memory: '64Mi' }, limits: { cpu: '1', memory: '128Mi' } };
+    await cluster.apply(podOf('memory', 'rust-http', { resources }, { restartPolicy: 'Never' }));
+    await reach('memory', isReady);
+    // The pod has the sum of its containers' limits: it is the pod's limit that is met, by the app and the sandbox together.
+    await assert.rejects(answer('memory', '/alloc/124'), /socket hang up|ECONNRESET/);
+    const { main } = await reach('memory', ({ phase }) => phase === 'Failed');
+    const { exitCode, reason } = main.state.terminated ?? {};
+    assert.deepEqual([exitCode, reason], [137, 'OOMKilled']);
+    await remove('memory');
+  });
+
+  test('a container whose exec liveness probe fails is ended in order, and started again', async () => {
+    const livenessProbe = {
+      exec: { command: ['sh', '-c', 'echo sick; exit 3'] },
+      initialDelaySeconds: 5,
+      periodSeconds: 2,
+      timeoutSeconds: 20,
+      failureThreshold: 1,
+    };
+    await cluster.apply(podOf('sick', 'rust-http', { livenessProbe }));
+    const { main } = await reach('sick', (status) => status.main.lastState.terminated?.exitCode === 0);
+    assert.equal(main.lastState.terminated?.reason, 'Completed');
+    assert.ok(main.restartCount > 0);
+    const described = await cluster.ask('describe', 'pod', 'sick');
+    assert.match(described, /Liveness probe failed: sick/);
+    assert.match(described, /failed liveness probe, will be restarted/);
+    await remove('sick');
+  });
+
+  test('an app that cannot start waits in CrashLoopBackOff, with the reason where kubelet looks for it', async () => {
+    const env = [{ name: 'SPIN_COMPONENTS_TO_RETAIN', value: 'nobody' }];
+    await cluster.apply(podOf('broken', 'rust-http', { env }));
+    const { main } = await reach(
+      'broken',
+      (status) =>
+        status.main.state.waiting?.reason === 'CrashLoopBackOff' &&
+        /nobody/.test(status.main.lastState.terminated?.message ?? ''),
+    );
+    assert.equal(main.ready, false);
+    assert.equal(main.lastState.terminated?.reason, 'StartError');
+    await remove('broken');
+  });
+
+  test('a Linux container beside the app has its own image, log and exec, and ends with the pod', async () => {
+    const side = { name: 'side', image: mixedImages.sidecar, imagePullPolicy: 'Never', args: ['wait'] };
+    const [main] = (podOf('mixed', 'rust-http', {}) as { spec: { containers: readonly object[] } }).spec
+      .containers;
+    await cluster.apply(podOf('mixed', 'rust-http', {}, { containers: [main, side] }));
+    const { containerStatuses = [] } = await reach(
+      'mixed',
+      ({ containerStatuses: all = [] }) => all.length === 2 && all.every(({ ready }) => ready),
+    );
+    assert.deepEqual(
+      containerStatuses.map(({ restartCount }) => restartCount),
+      [0, 0],
+    );
+    assert.equal(await answer('mixed', '/hello'), 'Hello, world, from Rust\n');
+    assert.equal(
+      await cluster.ask(
+        'exec',
+        'mixed',
+        '--container',
+        'side',
+        '--',
+        '/bin/sidecar',
+        'fetch',
+        '80',
+        '/hello/side',
+      ),
+      'Hello, side, from Rust',
+    );
+    await remove('mixed');
+  });
+
+  test('a static pod runs, is shown by the API server, and ends with its file', async () => {
+    const file = join(cluster.staticPods, 'still.json');
+    await writeFile(file, JSON.stringify(podOf('still', 'rust-http', {})));
+    const { main } = await reach(`still-${nodeName}`, isReady);
+    assert.equal(await answer(`still-${nodeName}`, '/hello'), 'Hello, world, from Rust\n');
+    const end = endOf(runtimeId(main));
+    await rm(file);
+    assert.deepEqual(await end, { exitCode: 0, reason: 'Completed' });
+    await waitFor('the pod to go', () => isGone(`still-${nodeName}`), patience);
   });
 });

@@ -20,7 +20,7 @@ const defaultPatterns = ['test/node-vm/*.vm.ts', 'test/cri-lifecycle.test.ts'];
 const memoryMiB = 4096;
 const projectSize = '2G';
 /** After this the machine is ended, milliseconds. */
-const limitMs = 45 * 60_000;
+const limitMs = 90 * 60_000;
 /** End of the console's log that is shown when the tests did not say how they ended, bytes. */
 const consoleTailBytes = 4_096;
 
