@@ -79,7 +79,10 @@ async function bundleBootedEntries(): Promise<Metafile> {
     entryPoints: bootedEntries.map((name) => `src/main/${name}.ts`),
     outdir: draft,
     outExtension: { '.js': '.cjs' },
-    banner: { js: "const urlOfThisFile = require('node:url').pathToFileURL(__filename).href;" },
+    // Modules are strict, which this form is only when it says so: a call with a primitive `this` would get an object.
+    banner: {
+      js: "'use strict';\nconst urlOfThisFile = require('node:url').pathToFileURL(__filename).href;",
+    },
     define: { 'import.meta.url': 'urlOfThisFile' },
     plugins: [
       {

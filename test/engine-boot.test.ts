@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { compileCacheVariables } from '../src/engine/compile-cache.ts';
@@ -90,5 +90,12 @@ test("an engine takes V8's compiled form of its code from the installation, also
     }
   } finally {
     await suite.run();
+  }
+});
+
+test('what runs in an engine is strict code, as modules are', async () => {
+  for (const name of ['engine', 'worker', 'shell']) {
+    const text = await readFile(join(installation, `${name}.cjs`), 'utf8');
+    assert.match(text, /^'use strict';/, name);
   }
 });
