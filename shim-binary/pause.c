@@ -1,7 +1,7 @@
 /* `pause`: the process that holds a pod's namespaces.
 
      pause [-hostname H] [-netns PATH | -net new|host|path:PATH] [-ipc new|host] [-uts new|host] [-pid new|host]
-           [-cgroup-procs FILE]... [-sysctl K=V]... [-user UID] [-group GID]
+           [-sysctl K=V]... [-user UID] [-group GID]
 
    What is not said is new. Two processes: the parent enters and makes the namespaces, prints the child's pid as one line,
    closes its stdout and then passes SIGTERM and SIGINT on and ends as the child does; the child is the sandbox (pid 1 where
@@ -31,9 +31,7 @@
 #include <unistd.h>
 
 #define HOSTNAME_MAX 64 /* bytes, the kernel's limit */
-#define CGROUP_FILES_MAX 32
 #define SYSCTLS_MAX 64
-#define CGROUP_ROOT "/sys/fs/cgroup/"
 
 /* linux/mount.h has the constants but no functions, and cannot be included together with every C library's sys/mount.h. */
 int mount(const char *, const char *, const char *, unsigned long, const void *);
@@ -45,8 +43,6 @@ struct options {
   const char *netns;
   int unshared; /* CLONE_NEW* */
   bool net_new;
-  const char *cgroup_files[CGROUP_FILES_MAX];
-  size_t cgroup_count;
   const char *sysctls[SYSCTLS_MAX];
   size_t sysctl_count;
   uid_t user;
@@ -67,13 +63,6 @@ static uint32_t parse_id(const char *name, const char *value) {
   if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || id >= UINT32_MAX)
     fail("-%s is \"%s\"; it must be a number from 0 to %u", name, value, UINT32_MAX - 1);
   return (uint32_t)id;
-}
-
-static void check_cgroup_file(const char *path) {
-  const char *name = strrchr(path, '/');
-  if (strncmp(path, CGROUP_ROOT, strlen(CGROUP_ROOT)) != 0 || strstr(path, "/../") != NULL ||
-      strcmp(name, "/cgroup.procs") != 0)
-    fail("-cgroup-procs is \"%s\"; it must be a cgroup.procs file below " CGROUP_ROOT, path);
 }
 
 static struct options parse_options(char **next) {
@@ -99,10 +88,6 @@ static struct options parse_options(char **next) {
       options.user = parse_id("user", value);
     } else if ((value = string_flag(&next, "group")) != NULL) {
       options.group = parse_id("group", value);
-    } else if ((value = string_flag(&next, "cgroup-procs")) != NULL) {
-      if (options.cgroup_count == CGROUP_FILES_MAX) fail("-cgroup-procs may be given at most %d times", CGROUP_FILES_MAX);
-      check_cgroup_file(value);
-      options.cgroup_files[options.cgroup_count++] = value;
     } else if ((value = string_flag(&next, "sysctl")) != NULL) {
       if (options.sysctl_count == SYSCTLS_MAX) fail("-sysctl may be given at most %d times", SYSCTLS_MAX);
       options.sysctls[options.sysctl_count++] = value;
@@ -267,7 +252,6 @@ int pause_verb(int argc, char **argv) {
   int null = open("/dev/null", O_RDWR | O_CLOEXEC), pair[2];
   if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || chdir("/") < 0)
     fail("cannot open what the sandbox needs: %s", strerror(errno));
-  for (size_t i = 0; i < options.cgroup_count; i++) write_to(options.cgroup_files[i], "0", "join the pod's cgroup");
   enter_namespaces(&options);
 
   sigset_t awaited;

@@ -855,13 +855,6 @@ describe('pause', { concurrency: 4 }, () => {
     assert.ok(!hasEnded(pid));
   });
 
-  test('joins the pod\u2019s cgroup with both processes', async (t) => {
-    const cgroup = makeCgroup(t);
-    const { pid, parent } = await sandbox(t, '-cgroup-procs', join(cgroup, 'cgroup.procs'));
-    const members = readFileSync(join(cgroup, 'cgroup.procs'), 'utf8').trim().split('\n').map(Number);
-    assert.deepEqual(new Set(members), new Set([pid, parent.pid]));
-  });
-
   test('sets sysctls of its own namespaces', async (t) => {
     const port = 'net.ipv4.ip_unprivileged_port_start';
     const before = readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8');
@@ -887,9 +880,6 @@ describe('pause', { concurrency: 4 }, () => {
       [['-netns', '/x', '-net', 'new'], /both given/],
       [['-user', '-1'], /-user is "-1"/],
       [['-group', '4294967295'], /from 0 to 4294967294/],
-      [['-cgroup-procs', '/etc/passwd'], /cgroup.procs file below/],
-      [['-cgroup-procs', '/sys/fs/cgroup/../../../tmp/cgroup.procs'], /cgroup.procs file below/],
-      [['-cgroup-procs', '/sys/fs/cgroup/nowhere/cgroup.procs'], /cannot join the pod's cgroup/],
       [['-sysctl', 'kernel.hostname=x'], /"kernel.hostname=x" is refused/],
       [['-sysctl', 'kernel.semaphore=1'], /is refused/],
       [['-sysctl', 'net.ipv4.ip_forward'], /is refused/],

@@ -290,7 +290,7 @@ describe('Linux containers in a pod of a Spin app', { timeout: 240_000 }, () => 
 function restingFootprint(containerd: PrivateContainerd) {
   const { hostDescriptors, ...rest } = footprint(containerd);
   const { processes, zombies } = rest;
-  const isResting = zombies === 0 && processes.length === 3 && /engine\.(ts|mjs)/.test(processes.join());
+  const isResting = zombies === 0 && processes.length === 3 && /engine\.(ts|cjs)/.test(processes.join());
   return isResting ? { ...rest, sockets: hostDescriptors.socket } : undefined;
 }
 

@@ -34,7 +34,7 @@ test('a process is placed, counted, and killed by the removal', async () => {
   const cgroup = newCgroup();
   await cgroup.create({});
   const child = sleeper();
-  await cgroup.place(child.pid);
+  await cgroup.place([child.pid]);
   assert.deepEqual(await cgroup.pids(), [child.pid]);
   assert.equal((await cgroup.stats()).pids.current, 1);
   const ended = once(child, 'exit');
@@ -96,7 +96,7 @@ test('a kill for want of memory is told of while others of the cgroup live on', 
   const other = sleeper();
   const hog = memoryHog();
   t.after(() => hog.kill('SIGKILL'));
-  for (const { pid } of [other, hog]) await cgroup.place(pid);
+  for (const { pid } of [other, hog]) await cgroup.place([pid]);
   const told = Promise.withResolvers<void>();
   const watch = cgroup.watchMemory(() => {
     if (cgroup.memoryKills() > 0) told.resolve();
@@ -144,7 +144,7 @@ test('a frozen process is killed by the removal as well', async () => {
   const cgroup = newCgroup();
   await cgroup.create({});
   const child = sleeper();
-  await cgroup.place(child.pid);
+  await cgroup.place([child.pid]);
   await cgroup.freeze(true);
   const ended = once(child, 'exit');
   await cgroup.remove();

@@ -1,10 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { open, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShimError } from '../error.ts';
 import { type CgroupHierarchies, parseCgroupMounts } from './cgroup-hierarchy.ts';
-import { limitWrites } from './cgroup-limits.ts';
+import { type CgroupWrite, limitWrites } from './cgroup-limits.ts';
 import type { CgroupPath } from './cgroup-path.ts';
 import { type CgroupStats, readStatsV1, readStatsV2 } from './cgroup-stats.ts';
 import { MemoryWatch } from './memory-watch.ts';
@@ -60,27 +60,36 @@ export class Cgroup {
 
   /** Makes it, with its parents and its limits. Throws `failed-precondition` for a limit that cannot be set. */
   async create(resources: SpecResources): Promise<void> {
-    for (const directory of this.directories) await mkdir(directory, { recursive: true });
-    if (this.#hierarchies.version === 2) await this.#enableControllers(this.#hierarchies.mountPoint);
-    else await this.#inheritCpuset(this.#hierarchies.mounts);
+    // The kernel answers each of these from memory: together they take a third of what going to another thread for each takes.
+    for (const directory of this.directories) mkdirSync(directory, { recursive: true });
+    if (this.#hierarchies.version === 2) this.#enableControllers(this.#hierarchies.mountPoint);
+    else this.#inheritCpuset(this.#hierarchies.mounts);
     this.#parentKills = this.#killsOfParent();
-    await this.#setLimits(resources);
-  }
-
-  /** Throws `failed-precondition` naming the limit the kernel refused. */
-  async #setLimits(resources: SpecResources): Promise<void> {
-    for (const write of limitWrites(resources, this.#hierarchies.version)) {
-      const path = this.#file(write.controller, write.file);
-      if (path === undefined && write.optional) continue;
+    for (const write of this.#limitWrites(resources)) {
       try {
-        if (path === undefined) throw new Error(`the node has no cgroup controller "${write.controller}"`);
-        await writeFile(path, write.value);
+        writeFileSync(write.path, write.value);
       } catch (cause) {
-        if (write.optional) continue;
-        const what = `cgroup limit "${write.file}" of "${this.#path}" cannot be set to "${write.value}"`;
-        throw new ShimError('failed-precondition', `${what}: ${String(cause)}`, { cause });
+        this.#refused(write, cause);
       }
     }
+  }
+
+  /** Where the limits of some resources are written. Throws `failed-precondition` for one that this node cannot set. */
+  #limitWrites(resources: SpecResources): readonly (CgroupWrite & { readonly path: string })[] {
+    return limitWrites(resources, this.#hierarchies.version).flatMap((write) => {
+      const path = this.#file(write.controller, write.file);
+      if (path !== undefined) return [{ ...write, path }];
+      if (!write.optional)
+        this.#refused(write, new Error(`the node has no cgroup controller "${write.controller}"`));
+      return [];
+    });
+  }
+
+  /** Throws `failed-precondition` naming the limit that the kernel refused, unless it is one that may be missing. */
+  #refused(write: CgroupWrite, cause: unknown): void {
+    if (write.optional) return;
+    const what = `cgroup limit "${write.file}" of "${this.#path}" cannot be set to "${write.value}"`;
+    throw new ShimError('failed-precondition', `${what}: ${String(cause)}`, { cause });
   }
 
   /** Tells systemd of it, where it is a unit of a running systemd, once the processes are in. Rejects with its refusal. */
@@ -91,21 +100,31 @@ export class Cgroup {
 
   /** Writes limits and tells systemd of them; what is not given stays. Throws `failed-precondition` naming the limit that the kernel refused. */
   async update(resources: SpecResources): Promise<void> {
-    await this.#setLimits(resources);
+    // Lowering a limit can make the kernel look for memory to free.
+    for (const write of this.#limitWrites(resources))
+      await writeFile(write.path, write.value).catch((cause: unknown) => this.#refused(write, cause));
     // The kernel has them already; systemd's memory of them matters only when it rewrites its units.
     if (this.#unit !== undefined)
       await updateScope(this.#unit, resources, this.#hierarchies.version).catch(() => {});
   }
 
-  /** Moves a process in. */
-  async place(pid: number): Promise<void> {
-    const place = (file: string): Promise<void> =>
-      writeFile(file, String(pid)).catch((cause: unknown) => {
-        const what = `process ${pid} cannot be moved to "${file}"`;
+  /** Moves processes in. */
+  async place(pids: readonly number[]): Promise<void> {
+    // One hierarchy after the other: the first move after a while makes the kernel wait for some 20 ms, those right after it do
+    // not, and whoever waits there holds one of the few threads that this process has for files.
+    for (const file of this.processFiles) {
+      try {
+        const procs = await open(file, 'w');
+        try {
+          for (const pid of pids) await procs.write(String(pid));
+        } finally {
+          await procs.close();
+        }
+      } catch (cause) {
+        const what = `process ${pids.join(' and ')} cannot be moved to "${file}"`;
         throw new ShimError('internal', `${what}: ${String(cause)}`, { cause });
-      });
-    // At once: the first move after a while makes the kernel wait for some milliseconds.
-    await Promise.all(this.processFiles.map(place));
+      }
+    }
   }
 
   /** Pids in it, in the hierarchy that has them first. */
@@ -231,33 +250,37 @@ export class Cgroup {
   }
 
   /** Version 2: a leaf has the controllers that every folder above it hands down. */
-  async #enableControllers(mountPoint: string): Promise<void> {
+  #enableControllers(mountPoint: string): void {
     const parents: string[] = [];
     for (let path = dirname(this.#path); ; path = dirname(path)) {
       parents.unshift(join(mountPoint, path));
       if (path === '/') break;
     }
     for (const parent of parents) {
+      const handedDown = new Set(readOrEmpty(join(parent, 'cgroup.subtree_control')).trim().split(' '));
       for (const controller of neededControllers) {
+        if (handedDown.has(controller)) continue;
         // One at a time: a controller the parent lacks would fail the others with it.
-        await writeFile(join(parent, 'cgroup.subtree_control'), `+${controller}`).catch(() => {});
+        try {
+          writeFileSync(join(parent, 'cgroup.subtree_control'), `+${controller}`);
+        } catch {
+          // A limit that needs it is refused by name.
+        }
       }
     }
   }
 
   /** Version 1: a cpuset takes no process until its CPUs and memory nodes are set, and they are not inherited. */
-  async #inheritCpuset(
-    mounts: readonly { mountPoint: string; controllers: readonly string[] }[],
-  ): Promise<void> {
+  #inheritCpuset(mounts: readonly { mountPoint: string; controllers: readonly string[] }[]): void {
     const mount = mounts.find((candidate) => candidate.controllers.includes('cpuset'));
     if (mount === undefined) return;
     let parent = mount.mountPoint;
     for (const name of this.#path.split('/').slice(1)) {
       const child = join(parent, name);
       for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-        const own = await readFile(join(child, file), 'utf8').catch(() => 'unknown');
-        if (own.trim() !== '') continue;
-        await writeFile(join(child, file), await readFile(join(parent, file), 'utf8'));
+        // One that has no such file sets nothing.
+        if (!existsSync(join(child, file)) || readFileSync(join(child, file), 'utf8').trim() !== '') continue;
+        writeFileSync(join(child, file), readFileSync(join(parent, file), 'utf8'));
       }
       parent = child;
     }

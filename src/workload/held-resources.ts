@@ -92,12 +92,10 @@ export class HeldResources {
     return folder;
   }
 
-  /** Takes processes in: into the journal and, where it is to be done from here, into the cgroup. */
-  async addProcesses(pids: readonly number[], placed: 'placed' | 'to be placed'): Promise<void> {
-    for (const pid of pids) {
-      await this.#journal.addProcess(pid);
-      if (placed === 'to be placed') await this.cgroup.place(pid);
-    }
+  /** Takes processes in: into the journal, and into the cgroup. */
+  async addProcesses(pids: readonly number[]): Promise<void> {
+    for (const pid of pids) await this.#journal.addProcess(pid);
+    await this.cgroup.place(pids);
     await this.cgroup.register(pids, this.#bundle.spec.resources).catch((error: unknown) => {
       this.#log.warn(
         { instance: this.#id, err: error },

@@ -17,23 +17,14 @@ test('a pod with namespaces of its own', () => {
       process: { user: { uid: 65535, gid: 65535 } },
     },
   );
-  assert.deepEqual(pauseArguments(spec, ['/sys/fs/cgroup/a/cgroup.procs']), [
+  assert.deepEqual(pauseArguments(spec), [
     ...['pause', '-hostname', 'pod', '-net', 'path:/ns/net', '-ipc', 'new', '-uts', 'new', '-pid', 'new'],
-    ...[
-      '-cgroup-procs',
-      '/sys/fs/cgroup/a/cgroup.procs',
-      '-user',
-      '65535',
-      '-group',
-      '65535',
-      '-sysctl',
-      'net.a=1',
-    ],
+    ...['-user', '65535', '-group', '65535', '-sysctl', 'net.a=1'],
   ]);
 });
 
 test("a pod on the node's namespaces does not rename the node", () => {
-  const args = pauseArguments(specWith([{ type: 'ipc' }]), []);
+  const args = pauseArguments(specWith([{ type: 'ipc' }]));
   assert.deepEqual(args.slice(0, 9), [
     'pause',
     '-net',

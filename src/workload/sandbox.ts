@@ -26,6 +26,9 @@ export class Sandbox implements Workload {
   readonly #held: HeldResources;
   #parent: ChildProcess | undefined;
   #pid: number | undefined;
+  readonly #log: Logger;
+  /** Resolves when it is where it belongs, or is being ended. */
+  #placing: Promise<void> = Promise.resolve();
   #resolveExited: (exit: TaskExit) => void = () => {};
 
   /** `launcher`: absolute path of the launcher binary. */
@@ -34,14 +37,15 @@ export class Sandbox implements Workload {
     this.#bundle = bundle;
     this.#launcher = launcher;
     this.#held = new HeldResources(id, bundle, log);
+    this.#log = log;
     this.exited = new Promise((resolve) => {
       this.#resolveExited = resolve;
     });
   }
 
   async create(): Promise<number> {
-    const cgroup = await this.#held.makeCgroup();
-    const parent = spawn(this.#launcher, pauseArguments(this.#bundle.spec, cgroup.processFiles), {
+    await this.#held.makeCgroup();
+    const parent = spawn(this.#launcher, pauseArguments(this.#bundle.spec), {
       cwd: '/',
       detached: true,
       env: {},
@@ -54,14 +58,28 @@ export class Sandbox implements Workload {
     });
     const pid = await firstLine(parent, this.#id);
     this.#pid = pid;
-    await this.#held.addProcesses(parent.pid === undefined ? [pid] : [pid, parent.pid], 'placed');
+    this.#placing = this.#place(parent.pid === undefined ? [pid] : [pid, parent.pid]);
     return pid;
+  }
+
+  /**
+   * Puts the sandbox into its cgroup. Nobody waits for it but who needs it there: the processes only sleep, and the kernel takes
+   * some 20 ms for the move, a fifth of a pod's start. One that cannot be put there ends.
+   */
+  async #place(pids: readonly number[]): Promise<void> {
+    try {
+      await this.#held.addProcesses(pids);
+    } catch (error) {
+      this.#log.error({ instance: this.#id, err: error }, 'the sandbox is ended');
+      this.#parent?.kill('SIGKILL');
+    }
   }
 
   /** The namespaces exist since `create`; there is nothing to run in them. */
   async start(): Promise<void> {}
 
   async kill(signal: number, all: boolean): Promise<void> {
+    await this.#placing;
     if (signal === 9) await this.#held.cgroup.freeze(false).catch(() => {});
     if (this.#pid !== undefined) sendSignal(this.#pid, signal);
     if (all) await this.#held.cgroup.signal(signal);
@@ -83,7 +101,8 @@ export class Sandbox implements Workload {
     return this.#held.stats();
   }
 
-  pause(): Promise<void> {
+  async pause(): Promise<void> {
+    await this.#placing;
     return this.#held.cgroup.freeze(true);
   }
 
@@ -107,6 +126,7 @@ export class Sandbox implements Workload {
   }
 
   async delete(): Promise<void> {
+    await this.#placing;
     this.#parent?.kill('SIGKILL');
     await this.#held.free();
     if (this.#parent?.pid !== undefined) await this.exited;
@@ -114,7 +134,7 @@ export class Sandbox implements Workload {
 }
 
 /** The arguments of the launcher's `pause` for a sandbox's specification. */
-export function pauseArguments(spec: Spec, processFiles: readonly string[]): readonly string[] {
+export function pauseArguments(spec: Spec): readonly string[] {
   const network = networkOf(spec);
   const fresh = (type: string): 'new' | 'host' =>
     spec.namespaces.some((entry) => entry.type === type) ? 'new' : 'host';
@@ -131,7 +151,6 @@ export function pauseArguments(spec: Spec, processFiles: readonly string[]): rea
     uts,
     '-pid',
     fresh('pid'),
-    ...processFiles.flatMap((file) => ['-cgroup-procs', file]),
     '-user',
     String(spec.uid),
     '-group',

@@ -19,7 +19,7 @@ import type { AppMemo } from './app-memo.ts';
 import { type Bundle, makeStateDirectory } from './bundle.ts';
 import type { CgroupStats } from './cgroup-stats.ts';
 import type { CodeLearningQueue } from './code-learning-queue.ts';
-import { findContainerFiles } from './container-files.ts';
+import { type ContainerFiles, findContainerFiles } from './container-files.ts';
 import type { EnginePool } from './engine-pool.ts';
 import { engineShare } from './engine-share.ts';
 import { exposeFileGrants } from './file-grants.ts';
@@ -66,6 +66,20 @@ export type SpinContainerOptions = {
   readonly stdio: TaskStdio;
   /** Gives up creating it. */
   readonly signal: AbortSignal;
+};
+
+/** What creating a container consists of; finding the app happens while the engine is put into its place. */
+type CreatePhase = 'files' | 'prepare' | 'engine' | 'claim' | 'hooks';
+
+/** What there is to run, and with what. */
+type FoundApp = {
+  readonly files: ContainerFiles;
+  /** Directory of the container for files that an app is made of. */
+  readonly filesDir: string;
+  /** Directory of the container's own stores, at a place that its user can reach. */
+  readonly stateDir: string;
+  readonly stores: readonly ClaimVolume[];
+  readonly prepared: PreparedApp;
 };
 
 /** Names the components that a container runs, comma-separated (spin.md 6.3). */
@@ -134,26 +148,22 @@ export class SpinContainer implements Workload {
   async #create(): Promise<number> {
     const { id, bundle, network, stdio, signal } = this.#options;
     const { spec } = bundle;
-    const phases = new Phases<'files' | 'prepare' | 'engine' | 'claim' | 'hooks'>();
+    const phases = new Phases<CreatePhase>();
     const volumes = volumesOf(spec);
     assertNoLabel(spec);
     const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
-    const { uid, gid } = securityOf(spec, false).security;
-    const ownStateDir = await makeStateDirectory(bundle.path);
-    await chown(ownStateDir, uid, gid);
-    const filesDir = join(ownStateDir, '..', 'files');
-    await mkdir(filesDir, { recursive: true, mode: 0o700 });
-    const files = findContainerFiles(bundle, filesDir);
     await this.#held.makeCgroup();
-    // Root may pass wherever root has closed a folder.
-    const stateDir = uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state');
-    const stores = files.runtimeConfig === undefined ? [] : await this.#storeVolumes(volumes, uid);
-    phases.end('files');
-    const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
-    phases.end('prepare');
-    if (signal.aborted)
-      throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
-    const engine = await this.#runtime.pool.take((pid) => this.#held.addProcesses([pid], 'to be placed'));
+    // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
+    const taking = this.#runtime.pool.take((pid) => this.#held.addProcesses([pid]));
+    // Its failure is told of below, where it is waited for.
+    taking.catch(() => {});
+    const found = await this.#findApp(phases).catch(async (error: unknown) => {
+      const unused = await taking.catch(() => undefined);
+      unused?.signal('SIGKILL');
+      throw error;
+    });
+    const { files, filesDir, stateDir, stores, prepared } = found;
+    const engine = await taking;
     this.#engine = engine;
     void engine.exited.then(this.#resolveExited);
     phases.end('engine');
@@ -217,6 +227,27 @@ export class SpinContainer implements Workload {
       signal.removeEventListener('abort', giveUp);
     }
     return engine.pid;
+  }
+
+  /** Everything that the engine needs of the node before it can be claimed. */
+  async #findApp(phases: Phases<CreatePhase>): Promise<FoundApp> {
+    const { id, bundle, signal } = this.#options;
+    const { uid, gid } = securityOf(bundle.spec, false).security;
+    const ownStateDir = await makeStateDirectory(bundle.path);
+    await chown(ownStateDir, uid, gid);
+    const filesDir = join(ownStateDir, '..', 'files');
+    await mkdir(filesDir, { recursive: true, mode: 0o700 });
+    const files = findContainerFiles(bundle, filesDir);
+    // Root may pass wherever root has closed a folder.
+    const stateDir = uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state');
+    const stores =
+      files.runtimeConfig === undefined ? [] : await this.#storeVolumes(volumesOf(bundle.spec), uid);
+    phases.end('files');
+    const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
+    phases.end('prepare');
+    if (signal.aborted)
+      throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
+    return { files, filesDir, stateDir, stores, prepared };
   }
 
   /** The volumes that a store may lie on, at places that the container's user can reach. */
