@@ -61,6 +61,7 @@ const leafFiles = [
   'src/linux-events.ts',
   'src/linux-rights.ts',
   'src/linux-memory.ts',
+  'src/node-crypto.ts',
   'src/system-calls.ts',
 ];
 

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { lstat, open, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { lockFile } from '../linux.ts';
+import { nodeCrypto } from '../node-crypto.ts';
 import { type EntryContent, entryRevision, packEntry, unpackEntry } from './component-entry.ts';
 import {
   type CheckedFile,
@@ -61,7 +61,8 @@ export class ComponentCache {
   constructor(storeDir: string, inputs: readonly string[], options: CacheOptions = {}) {
     this.#storeDir = storeDir;
     this.#directory = join(storeDir, 'components');
-    this.#key = createHash('sha256')
+    this.#key = nodeCrypto()
+      .createHash('sha256')
       .update([entryRevision, ...inputs].join('\n'))
       .digest('hex')
       .slice(0, 16);

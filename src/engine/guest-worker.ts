@@ -83,22 +83,28 @@ function withDuplicates(
   }
 }
 
-/** The worker's next answer of a type; rejects with its reason, or when it dies first. */
+/** The worker's next answer of a type; rejects with its reason, or, when it dies first, with why. */
 export function reply<T extends WorkerReply['type']>(
   worker: Worker,
   type: T,
 ): Promise<Extract<WorkerReply, { type: T }>> {
   return new Promise((resolve, reject) => {
+    let reason = '';
+    const onError = (error: unknown): void => {
+      reason = `: ${reasonOf(error)}`;
+    };
     const onMessage = (message: WorkerReply): void => {
       if (message.type !== type && message.type !== 'failed') return;
       worker.off('message', onMessage);
+      worker.off('error', onError);
       worker.off('exit', onExit);
       if (message.type === 'failed') reject(new ShimError(message.code, message.message));
       else resolve(message as Extract<WorkerReply, { type: T }>);
     };
     const onExit = (code: number): void =>
-      reject(new ShimError('internal', `the worker thread ended with code ${code}`));
+      reject(new ShimError('internal', `the worker thread ended with code ${code}${reason}`));
     worker.on('message', onMessage);
+    worker.on('error', onError);
     worker.once('exit', onExit);
   });
 }

@@ -1,4 +1,3 @@
-import { createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
 import {
   type BigIntStats,
   closeSync,
@@ -16,6 +15,7 @@ import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { mapFile, preferHugePages, unmapFile } from '../linux-memory.ts';
+import { nodeCrypto } from '../node-crypto.ts';
 
 /**
  * Files that only this node's shim can have written: an HMAC-SHA256 with a key that only their owner can read, then the
@@ -73,9 +73,9 @@ export async function makeSealKey(storeDir: string, warn: (line: string) => void
         await rm(path, { recursive: true, force: true });
       }
     }
-    const draft = `${path}.${randomUUID()}`;
+    const draft = `${path}.${nodeCrypto().randomUUID()}`;
     try {
-      await writeWhole(draft, [randomBytes(keyBytes)]);
+      await writeWhole(draft, [nodeCrypto().randomBytes(keyBytes)]);
       // Unlike a rename this fails where another process was faster.
       await link(draft, path);
     } catch (error) {
@@ -97,7 +97,7 @@ export async function writeSealed(
   label: string,
   payload: readonly Uint8Array[],
 ): Promise<CheckedFile | undefined> {
-  const draft = join(dirname(path), `.${randomUUID()}`);
+  const draft = join(dirname(path), `.${nodeCrypto().randomUUID()}`);
   const file = await open(draft, 'wx', ownerOnly);
   try {
     for (const part of sealedParts(key, label, payload)) await file.writeFile(part);
@@ -242,7 +242,7 @@ export function sealedParts(
 export function checkSeal(bytes: Buffer, path: string, key: Buffer, label: string): Buffer {
   const payload = bytes.subarray(codeBytes);
   if (bytes.length < codeBytes) throw untrusted(path, 'it ends in the middle');
-  if (!timingSafeEqual(bytes.subarray(0, codeBytes), codeOf(key, label, [payload])))
+  if (!nodeCrypto().timingSafeEqual(bytes.subarray(0, codeBytes), codeOf(key, label, [payload])))
     throw untrusted(path, 'its seal is not of this node');
   return payload;
 }
@@ -257,7 +257,7 @@ export function takeOwnFolder(path: string, warn: (line: string) => void): void 
   const problem = found === undefined ? undefined : problemOf(found, found.isDirectory(), 'folder');
   if (problem !== undefined) {
     warn(`"${path}" is not used: ${problem}; it is made again`);
-    const remains = join(dirname(path), `.${randomUUID()}`);
+    const remains = join(dirname(path), `.${nodeCrypto().randomUUID()}`);
     renameSync(path, remains);
     rmSync(remains, { recursive: true, force: true });
   }
@@ -289,7 +289,7 @@ export async function removeOldest(
 }
 
 function codeOf(key: Buffer, label: string, payload: readonly Uint8Array[]): Buffer {
-  const code = createHmac('sha256', key).update(label).update('\0');
+  const code = nodeCrypto().createHmac('sha256', key).update(label).update('\0');
   for (const part of payload) code.update(part);
   return code.digest();
 }

@@ -25,7 +25,7 @@ import { engineShare } from './engine-share.ts';
 import { exposeFileGrants } from './file-grants.ts';
 import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
-import type { ImageOf } from './image-of.ts';
+import type { ContainerImage, ImageOf } from './image-of.ts';
 import { callFilterOf, securityOf } from './security-context.ts';
 import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
 import type { SpecResources } from './spec.ts';
@@ -76,6 +76,7 @@ type FoundApp = {
   readonly files: ContainerFiles;
   /** Directory of the container for files that an app is made of. */
   readonly filesDir: string;
+  readonly image: ContainerImage | undefined;
   /** Directory of the container's own stores, at a place that its user can reach. */
   readonly stateDir: string;
   readonly stores: readonly ClaimVolume[];
@@ -162,7 +163,7 @@ export class SpinContainer implements Workload {
       unused?.signal('SIGKILL');
       throw error;
     });
-    const { files, filesDir, stateDir, stores, prepared } = found;
+    const { files, filesDir, image, stateDir, stores, prepared } = found;
     const engine = await taking;
     this.#engine = engine;
     void engine.exited.then(this.#resolveExited);
@@ -207,7 +208,7 @@ export class SpinContainer implements Workload {
         // The engine trusts no entry that another could have written; it is made again, once.
         if (ShimError.from(error).code !== 'data-loss') throw error;
         this.#runtime.log.warn({ instance: id, err: error }, 'a prepared component is made again');
-        return claim(await this.#prepare(filesDir, 'anew'));
+        return claim(await this.#prepare(filesDir, image, 'anew'));
       });
       phases.end('claim');
       await this.#createHooks(engine.pid);
@@ -233,6 +234,9 @@ export class SpinContainer implements Workload {
   async #findApp(phases: Phases<CreatePhase>): Promise<FoundApp> {
     const { id, bundle, signal } = this.#options;
     const { uid, gid } = securityOf(bundle.spec, false).security;
+    // containerd answers while the container's own files are seen to.
+    const image = this.#runtime.imageOf(id);
+    image.catch(() => {});
     const ownStateDir = await makeStateDirectory(bundle.path);
     await chown(ownStateDir, uid, gid);
     const filesDir = join(ownStateDir, '..', 'files');
@@ -243,11 +247,13 @@ export class SpinContainer implements Workload {
     const stores =
       files.runtimeConfig === undefined ? [] : await this.#storeVolumes(volumesOf(bundle.spec), uid);
     phases.end('files');
-    const prepared = await this.#prepare(filesDir).catch((error: unknown) => this.#explainImage(error));
+    const prepared = await this.#prepare(filesDir, await image).catch((error: unknown) =>
+      this.#explainImage(error),
+    );
     phases.end('prepare');
     if (signal.aborted)
       throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
-    return { files, filesDir, stateDir, stores, prepared };
+    return { files, filesDir, image: await image, stateDir, stores, prepared };
   }
 
   /** The volumes that a store may lie on, at places that the container's user can reach. */
@@ -365,10 +371,9 @@ export class SpinContainer implements Workload {
     throw new ShimError('failed-precondition', `task "${this.#options.id}" has no engine`);
   }
 
-  async #prepare(filesDir: string, anew?: 'anew'): Promise<PreparedApp> {
-    const { address, namespace, storeDir, maxCacheBytes, memo, imageOf, log } = this.#runtime;
+  async #prepare(filesDir: string, image: ContainerImage | undefined, anew?: 'anew'): Promise<PreparedApp> {
+    const { address, namespace, storeDir, maxCacheBytes, memo, log } = this.#runtime;
     const { id, bundle } = this.#options;
-    const image = await imageOf(id);
     const retain = retainedComponents(bundle);
     const workDir = join(filesDir, 'app');
     const { rootfs } = bundle;

@@ -1,6 +1,6 @@
 import type { BigIntStats, Dirent } from 'node:fs';
+import { nodeCrypto } from '../../node-crypto.ts';
 import type { Datetime } from './clocks.ts';
-import { nodeCrypto } from './node-crypto.ts';
 
 /** wasi:filesystem/types `descriptor-type`. */
 export type DescriptorType =

@@ -1,5 +1,5 @@
 import { ShimError } from '../../error.ts';
-import { nodeCrypto } from './node-crypto.ts';
+import { nodeCrypto } from '../../node-crypto.ts';
 
 /** Bytes that one call of `get-random-bytes` may ask for; more traps the guest (wasmtime traps as well). */
 export const maxRandomBytes = 1024 * 1024;
