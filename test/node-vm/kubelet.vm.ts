@@ -41,9 +41,7 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
   before(async () => {
     node = await SpinNode.start(['rust-http']);
     await importMixedImages(node.containerd);
-    // What it is prepared to is kept: beside a starting cluster the emulated machine takes longer than a preparation may.
-    const first = await node.run({ name: 'first', image: node.image('rust-http') });
-    await first.remove();
+    await prepareApp();
     cluster = await Cluster.start(join(root, toolsFolder), node.containerd.address);
     const runtimeClass = join(root, 'deploy/kubernetes/runtime-class.yaml');
     await cluster.kubectl('apply', '--validate=false', '--filename', runtimeClass);
@@ -52,6 +50,25 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
     await cluster?.stop();
     await node?.stop();
   });
+
+  /**
+   * What an app is prepared to is kept: beside a starting cluster the emulated machine takes longer than a preparation may.
+   * In this machine V8 ends a preparer now and then (SIGTRAP, SIGSEGV); kubelet would start such a container anew, as this does.
+   */
+  async function prepareApp(): Promise<void> {
+    await waitFor(
+      'the app to be prepared',
+      async () => {
+        try {
+          await node.run({ name: 'first', image: node.image('rust-http') });
+          return true;
+        } finally {
+          await node.removePods();
+        }
+      },
+      patience,
+    );
+  }
 
   /** A pod of one Spin container on the one node, as a scheduler would have placed it. */
   function podOf(
@@ -335,6 +352,24 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
     await remove('sick');
   });
 
+  test('a request that outlasts the grace period is cut off by SIGKILL', async () => {
+    const livenessProbe = {
+      exec: { command: ['false'] },
+      initialDelaySeconds: 30,
+      timeoutSeconds: 20,
+      failureThreshold: 1,
+      terminationGracePeriodSeconds: 3,
+    };
+    await cluster.apply(podOf('long', 'rust-http', { livenessProbe }));
+    const { podIP } = await reach('long', isReady);
+    const response = await fetch(`http://${podIP}/stream/600/1000`);
+    await assert.rejects(response.text());
+    const { main } = await reach('long', (status) => status.main.restartCount > 0);
+    const { exitCode, reason } = main.lastState.terminated ?? {};
+    assert.deepEqual([exitCode, reason], [137, 'Error']);
+    await remove('long');
+  });
+
   test('an app that cannot start waits in CrashLoopBackOff, with the reason where kubelet looks for it', async () => {
     const env = [{ name: 'SPIN_COMPONENTS_TO_RETAIN', value: 'nobody' }];
     await cluster.apply(podOf('broken', 'rust-http', { env }));
@@ -349,11 +384,18 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
     await remove('broken');
   });
 
-  test('a Linux container beside the app has its own image, log and exec, and ends with the pod', async () => {
-    const side = { name: 'side', image: mixedImages.sidecar, imagePullPolicy: 'Never', args: ['wait'] };
+  test('Linux containers before and beside the app have their own image, log and exec, and end with the pod', async () => {
+    const linux = (name: string, ...args: readonly string[]): object => ({
+      name,
+      image: mixedImages.sidecar,
+      imagePullPolicy: 'Never',
+      args,
+    });
     const [main] = (podOf('mixed', 'rust-http', {}) as { spec: { containers: readonly object[] } }).spec
       .containers;
-    await cluster.apply(podOf('mixed', 'rust-http', {}, { containers: [main, side] }));
+    const initContainers = [linux('init', 'say', 'prepared', '0')];
+    const containers = [main, linux('side', 'wait')];
+    await cluster.apply(podOf('mixed', 'rust-http', {}, { initContainers, containers }));
     const { containerStatuses = [] } = await reach(
       'mixed',
       ({ containerStatuses: all = [] }) => all.length === 2 && all.every(({ ready }) => ready),
@@ -377,6 +419,7 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
       ),
       'Hello, side, from Rust',
     );
+    assert.match(await cluster.ask('logs', 'mixed', '--container', 'init'), /^prepared$/m);
     await remove('mixed');
   });
 

@@ -15,7 +15,11 @@ import { exitLine, patternsWord } from './vm-guest.ts';
 import { makeDisk, vmImage } from './vm-image.ts';
 import { copyProject } from './vm-project.ts';
 
-const defaultPatterns = ['test/node-vm/*.vm.ts', 'test/cri-lifecycle.test.ts'];
+const defaultPatterns = [
+  'test/node-vm/apparmor.vm.ts',
+  'test/node-vm/systemd-node.vm.ts',
+  'test/cri-lifecycle.test.ts',
+];
 
 const memoryMiB = 4096;
 const projectSize = '2G';
