@@ -57,6 +57,7 @@ const engineFront = [
 const leafFiles = [
   'src/bpf.ts',
   'src/error.ts',
+  'src/large-bytes.ts',
   'src/linux.ts',
   'src/linux-events.ts',
   'src/linux-rights.ts',

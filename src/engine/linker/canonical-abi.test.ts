@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from '@bytecodealliance/jco-transpile/wasm-tools';
+import { handOver } from '../../large-bytes.ts';
 import { type EchoType, echoComponent } from './echo-component.ts';
 import { jcoComponent, linkedComponent } from './jco-instance.ts';
 
@@ -397,6 +398,22 @@ test('an own property "payload" is the error; an Error without it traps and kill
   await assert.rejects(linked.call('', 'g', [value]), thrown);
   assert.equal(linked.dead, thrown);
   await assert.rejects(linked.call('', 'g', [value]), /has trapped/);
+});
+
+test('large lists that are handed over are freed when the guest has them, others are kept', async () => {
+  const bytes = await parse(echoComponent({ type: '(list u8)', params: many(2), result: 'pointer' }));
+  const large = Uint8Array.from({ length: 65_536 }, (_value, index) => index % 251);
+  for (const onlyGeneric of bothWays) {
+    const answers = [handOver(large.slice()), large.slice(), handOver(large.slice(0, 100))];
+    const expected = answers.map((list) => list.slice());
+    let calls = 0;
+    const linked = linkedComponent(bytes, [], { onlyGeneric }).instantiate({
+      'test:a/host': { f: () => answers[calls++] },
+    });
+    for (const list of expected) assert.deepEqual(await linked.call('', 'g', [new Uint8Array(0)]), list);
+    const lengths = answers.map(({ length }) => length);
+    assert.deepEqual(lengths, [0, 65_536, 100]);
+  }
 });
 
 test('a host function that may wait suspends the guest', async () => {

@@ -1,3 +1,4 @@
+import { copyOfRange, freeHandedOver } from '../../large-bytes.ts';
 import { type CanonContext, listItemCharge } from './canon-context.ts';
 import { hostMismatch } from './trap.ts';
 import type { ValueType } from './value-type.ts';
@@ -80,7 +81,7 @@ function numberList(array: TypedArrayConstructor, { size, align, store }: ItemCo
       if (length === 0) return new array(new ArrayBuffer(0));
       cx.check(pointer, length * size, align);
       cx.charge(length * size);
-      const copy = cx.bytes.slice(pointer, pointer + length * size);
+      const copy = copyOfRange(cx.bytes, pointer, length * size);
       return array === Uint8Array ? copy : new array(copy.buffer);
     },
     store: (cx, value) => {
@@ -92,10 +93,10 @@ function numberList(array: TypedArrayConstructor, { size, align, store }: ItemCo
         const { buffer, byteOffset, byteLength } = items as TypedArray;
         // A view of the guest's own memory loses its bytes when the allocator grows that memory.
         if (byteLength !== length * size) hostMismatch('a list outside of the guest', value);
-        cx.bytes.set(
-          items instanceof Uint8Array ? items : new Uint8Array(buffer, byteOffset, byteLength),
-          pointer,
-        );
+        if (items instanceof Uint8Array) {
+          cx.bytes.set(items, pointer);
+          freeHandedOver(items);
+        } else cx.bytes.set(new Uint8Array(buffer, byteOffset, byteLength), pointer);
       } else {
         for (let index = 0; index < length; index++) store(cx, pointer + index * size, items[index]);
       }

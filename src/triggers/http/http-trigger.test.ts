@@ -315,6 +315,49 @@ test('a response that its client reads slowly fills up, and drains when the clie
   assert.ok(received > 64 * 1024 * 1024);
 });
 
+test('large pieces of a response are freed when they are sent, and no sooner', async (t) => {
+  const pieces: Buffer[] = [];
+  const full = Promise.withResolvers<void>();
+  const pieceBytes = 64 * 1024;
+  const count = 256;
+  const { port } = await serve(t, async (_component, exchange) => {
+    const { response } = exchange;
+    response.start(200, []);
+    while (pieces.length < count) {
+      if (response.capacity() < pieceBytes) {
+        // What the kernel takes at once is on its way after this turn.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        if (response.capacity() >= pieceBytes) continue;
+        full.resolve();
+        await new Promise<void>((resolve) => response.onDrain(resolve));
+        continue;
+      }
+      // A different one each, so that memory which is used again too soon shows.
+      const piece = Buffer.alloc(pieceBytes, String.fromCharCode(0x21 + (pieces.length % 90)));
+      response.write(piece);
+      pieces.push(piece);
+    }
+    while (!response.isFlushed()) await new Promise<void>((resolve) => response.onDrain(resolve));
+    response.end();
+  });
+  const client = await RawClient.open(port);
+  client.socket.pause();
+  client.send('GET / HTTP/1.0\r\nHost: a\r\n\r\n');
+  await full.promise;
+  const waiting = pieces.filter((piece) => piece.length > 0).length;
+  assert.ok(waiting > 0 && waiting * pieceBytes <= 512 * 1024, `${waiting} pieces are held`);
+  client.socket.resume();
+  client.socket.once('end', () => client.socket.end());
+  await client.closed;
+  assert.equal(
+    parse(client.received).body,
+    Array.from({ length: count }, (_value, index) =>
+      String.fromCharCode(0x21 + (index % 90)).repeat(pieceBytes),
+    ).join(''),
+  );
+  assert.deepEqual(new Set(pieces.map((piece) => piece.length)), new Set([0]));
+});
+
 test('a request body is streamed and its trailers follow', async (t) => {
   const parts: string[] = [];
   let trailers: string[][] = [];

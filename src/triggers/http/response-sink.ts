@@ -3,6 +3,7 @@ import type { Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
 import { ShimError } from '../../error.ts';
 import type { HeaderList, ResponseSink } from '../../host/http-exchange.ts';
+import { freeOwned } from '../../large-bytes.ts';
 import type { AnswerGroup, HeldAnswer } from './answer-group.ts';
 import { validateHeaderName, validateHeaderValue } from './node-http.ts';
 
@@ -99,7 +100,7 @@ export class ServerResponseSink implements ResponseSink, HeldAnswer {
       return;
     }
     if (this.#state !== 'streaming' || this.#gone) return;
-    (this.#response as ServerResponse).write(bytes, this.#onWritten);
+    this.#send(bytes);
   }
 
   capacity(): number {
@@ -176,9 +177,17 @@ export class ServerResponseSink implements ResponseSink, HeldAnswer {
     if (this.#gone) return;
     this.#response.on('drain', this.#onWritten).on('error', this.#onWritten);
     const bytes = this.#takeHeld();
-    if (bytes.length > 0) (this.#response as ServerResponse).write(bytes, this.#onWritten);
+    if (bytes.length > 0) this.#send(bytes);
     // Node keeps a head back until there is a body to go with it.
     else if (!('stream' in this.#response)) this.#response.flushHeaders();
+  }
+
+  /** Sends part of a body. Of a failed write nobody knows whether the kernel is done with the bytes, nor of HTTP/2's. */
+  #send(bytes: Uint8Array): void {
+    (this.#response as ServerResponse).write(bytes, (error) => {
+      if (!this.#isHttp2 && (error === undefined || error === null)) freeOwned(bytes);
+      this.wake();
+    });
   }
 
   #takeHeld(): Uint8Array {

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { handOver } from '../../../large-bytes.ts';
 import type { HeaderList } from '../../http-exchange.ts';
 import { type ByteSource, type Readiness, Signal } from '../io.ts';
 import { type ErrorCode, HttpFailure } from './error-code.ts';
@@ -60,7 +61,8 @@ export class ReadableContent implements IncomingContent {
     if (available > 0 && this.#use !== 'abandoned') {
       this.#listen();
       const bytes: unknown = this.#readable.read(Math.min(max, available));
-      if (bytes instanceof Uint8Array) return bytes;
+      // Node's parser copies each piece out of what the socket has read into, and keeps nothing of it.
+      if (bytes instanceof Uint8Array) return handOver(bytes);
     }
     const end = this.end();
     if (end === undefined) this.#ask();
