@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { SpecResources } from './spec.ts';
 import { startScopeArguments } from './systemd-scope.ts';
 
 const unit = { slice: 'kubepods-pod1.slice', scope: 'cri-containerd-a.scope' };
 const limits = { memoryLimit: 5000, cpuShares: 1024, cpuQuota: 50_000, cpuPeriod: 100_000, pidsLimit: -1 };
 
 /** What follows the fixed properties, without the empty list of auxiliary units. */
-function limitArguments(version: 1 | 2): readonly string[] {
-  const args = startScopeArguments(unit, [7, 8], limits, version);
+function limitArguments(version: 1 | 2, resources: SpecResources = limits): readonly string[] {
+  const args = startScopeArguments(unit, [7, 8], resources, version);
   return args.slice(args.indexOf('PIDs') + 5, -1);
 }
 
@@ -34,4 +35,18 @@ test('limits are properties of the cgroup version', () => {
     ...['MemoryLimit', 't', '5000', 'CPUShares', 't', '1024'],
     ...['CPUQuotaPerSecUSec', 't', '500000', 'TasksMax', 't', infinity],
   ]);
+});
+
+test('systemd is told of the swap that version 2 allows, which it takes for unlimited else', () => {
+  const infinity = '18446744073709551615';
+  const swapOf = (resources: SpecResources): readonly string[] => {
+    const args = limitArguments(2, resources);
+    return args.slice(args.indexOf('MemorySwapMax'));
+  };
+  assert.deepEqual(swapOf({ memoryLimit: 5000, memorySwap: 5000 }), ['MemorySwapMax', 't', '0']);
+  assert.deepEqual(swapOf({ memoryLimit: 5000, memorySwap: -1 }), ['MemorySwapMax', 't', infinity]);
+  assert.deepEqual(swapOf({ unified: [['memory.swap.max', '0']] }), ['MemorySwapMax', 't', '0']);
+  assert.deepEqual(swapOf({ unified: [['memory.swap.max', 'max']] }), ['MemorySwapMax', 't', infinity]);
+  assert.ok(!limitArguments(2, { memoryLimit: 5000 }).includes('MemorySwapMax'));
+  assert.ok(!limitArguments(1, { memoryLimit: 5000, memorySwap: 5000 }).includes('MemorySwapMax'));
 });

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { cpuWeight } from './cgroup-limits.ts';
+import { cpuWeight, limitWrites } from './cgroup-limits.ts';
 import type { SpecResources } from './spec.ts';
 
 const run = promisify(execFile);
@@ -95,6 +95,10 @@ function limitProperties(resources: SpecResources, version: 1 | 2): readonly Pro
   if (memoryLimit !== undefined && memoryLimit !== 0) {
     add(version === 1 ? 'MemoryLimit' : 'MemoryMax', memoryLimit < 0 ? infinity : memoryLimit);
   }
+  const swap = limitWrites(resources, version).findLast(({ file }) => file === 'memory.swap.max')?.value;
+  // A size like "1G", which the kernel alone reads, would have the whole call refused.
+  if (swap !== undefined && /^(?:max|\d+)$/.test(swap))
+    add('MemorySwapMax', swap === 'max' ? infinity : swap);
   if (cpuShares !== undefined && cpuShares > 0) {
     if (version === 1) add('CPUShares', cpuShares);
     else add('CPUWeight', cpuWeight(cpuShares));
