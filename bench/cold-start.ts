@@ -26,6 +26,7 @@ export const startPhases = [
   'boot',
   'read',
   'compile',
+  'thread',
   'network',
   'confine',
   'hand over',

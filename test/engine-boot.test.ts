@@ -22,7 +22,7 @@ holder[name] = (message, ...rest) => {
   return send(message, ...rest);
 };`;
 
-/** Boots an engine of an installation, ends it when it is ready, and gives what it wrote to standard error. */
+/** Boots an engine of an installation, has it rehearse, which its worker answers to, ends it, and gives what it wrote to standard error. */
 async function boot(
   folder: string,
   flags: readonly string[],
@@ -39,10 +39,13 @@ async function boot(
     said += text;
   });
   const closed = once(engine, 'close');
-  const [message] = (await Promise.race([once(engine, 'message'), closed])) as [unknown];
+  const next = async (): Promise<unknown> => (await Promise.race([once(engine, 'message'), closed]))[0];
+  const first = await next();
+  engine.send({ type: 'rehearse' });
+  const second = await next();
   engine.kill('SIGTERM');
   const [exitCode] = (await closed) as [number | null];
-  assert.deepEqual([message, exitCode], [{ type: 'ready' }, 0], said);
+  assert.deepEqual([first, second, exitCode], [{ type: 'ready' }, { type: 'rehearsed' }, 0], said);
   return said;
 }
 
@@ -75,7 +78,14 @@ test("an engine takes V8's compiled form of its code from the installation, also
   try {
     const moved = join(await temporaryFolder(suite), 'elsewhere');
     await mkdir(moved);
-    for (const name of ['engine.cjs', 'worker.cjs', 'thread-calls.so', 'compiled-code.node', 'compile-cache'])
+    for (const name of [
+      'engine.cjs',
+      'worker.cjs',
+      'thread-calls.so',
+      'compiled-code.node',
+      'rehearsal.wasm',
+      'compile-cache',
+    ])
       await cp(join(installation, name), join(moved, name), { recursive: true });
     await symlink(join(installation, 'node'), join(moved, 'node'));
     for (const folder of [installation, moved]) {

@@ -1,6 +1,5 @@
 import { basename, dirname, join } from 'node:path';
 import { ShimError } from '../error.ts';
-import { nodeCrypto } from '../node-crypto.ts';
 import {
   type CheckedFile,
   isMissing,
@@ -20,24 +19,15 @@ export const maxCodeBytes = 64 * 1024 ** 2;
 /** Bytes of all code that a store keeps; what was written first goes first. */
 const defaultMaxStoredBytes = 512 * 1024 ** 2;
 
-let maker: string | undefined;
-
 /** What no code outlives: V8 looks for itself whether flags and processor are those it was made for. */
-function makerOfCode(): string {
-  maker ??= nodeCrypto()
-    .createHash('sha256')
-    .update([process.versions.node, process.versions.v8, process.arch].join('\n'))
-    .digest('hex')
-    .slice(0, 16);
-  return maker;
-}
+const maker = `${process.versions.node}-${process.versions.v8}-${process.arch}`;
 
 /**
- * Where the code of an entry's core modules lies: `<store>/code/<name of the entry>-<key>`, beside the components that it
+ * Where the code of an entry's core modules lies: `<store>/code/<name of the entry>-<versions>`, beside the components that it
  * was made of, sealed as they are.
  */
 export function codePathOf(entryPath: string): string {
-  return join(dirname(entryPath), '..', 'code', `${basename(entryPath)}-${makerOfCode()}`);
+  return join(dirname(entryPath), '..', 'code', `${basename(entryPath)}-${maker}`);
 }
 
 /** Code of an entry that is open; `code` has views of the file's payload, and goes with it. */

@@ -59,6 +59,7 @@ type Claimed = {
  */
 export class EngineServer {
   readonly #first: FirstWorker;
+  #workerReady: Promise<void> = Promise.resolve();
   /** The first worker, from the boot to the claim. */
   #spare: Worker | undefined;
   /** From the claim on, also of one that fails. */
@@ -93,12 +94,12 @@ export class EngineServer {
       if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
       this.#crew?.onExit(worker, reason);
     });
-    reply(worker, 'ready').then(
-      () => this.#reply({ type: 'ready' }),
-      (thrown: unknown) => {
-        fail(`the worker could not be started: ${ShimError.from(thrown).message}`);
-      },
+    this.#workerReady = reply(worker, 'ready').then(
+      () => undefined,
+      (thrown: unknown) => fail(`the worker could not be started: ${ShimError.from(thrown).message}`),
     );
+    // Before the worker is: an app can be read and compiled while that still boots.
+    this.#reply({ type: 'ready' });
   }
 
   #reply(reply: EngineReply): void {
@@ -172,6 +173,9 @@ export class EngineServer {
     await core.compile();
     phases.end('compile');
     this.#spare = undefined;
+    // It has all of its code then, whatever may be opened from here on.
+    await this.#workerReady;
+    phases.end('thread');
     const networkFd = enterNetwork(claim.network);
     phases.end('network');
     const stdout = await openOutput(claim.stdout);
@@ -279,7 +283,7 @@ function workerCount({ cpus = 1 }: EngineClaim, { maxInstances, workers }: AppLi
 }
 
 /** Ends the engine, and tells its parent why. */
-function fail(reason: string): void {
+function fail(reason: string): never {
   process.stderr.write(`${reason}\n`);
   process.exit(1);
 }

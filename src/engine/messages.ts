@@ -111,6 +111,8 @@ export type EngineClaim = {
 export type ClaimPhase =
   | 'read'
   | 'compile'
+  /** Waiting for a worker that still boots. */
+  | 'thread'
   | 'network'
   | 'confine'
   | 'worker'
