@@ -92,9 +92,13 @@ export class HeldResources {
     return folder;
   }
 
-  /** Takes processes in: into the journal, and into the cgroup. */
-  async addProcesses(pids: readonly number[]): Promise<void> {
-    for (const pid of pids) await this.#journal.addProcess(pid);
+  /** Takes processes into the journal, so that they end with the container. */
+  async listProcesses(pids: readonly number[]): Promise<void> {
+    await this.#journal.addProcesses(pids);
+  }
+
+  /** Takes processes that are in the journal into the cgroup. */
+  async placeProcesses(pids: readonly number[]): Promise<void> {
     await this.cgroup.place(pids);
     await this.cgroup.register(pids, this.#bundle.spec.resources).catch((error: unknown) => {
       this.#log.warn(

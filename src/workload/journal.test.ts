@@ -11,7 +11,7 @@ after(() => rmSync(folder, { recursive: true }));
 
 test('what is held is listed line by line, and the lists go in the end', async () => {
   const journal = new Journal(folder);
-  await journal.addProcess(process.pid);
+  await journal.addProcesses([process.pid, 2 ** 22 + 1]);
   await journal.addMount('/a');
   await journal.addMount('/a/b');
   await journal.addMount('/evil\n/etc');

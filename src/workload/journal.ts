@@ -18,10 +18,13 @@ export class Journal {
     this.#bundle = bundle;
   }
 
-  /** Adds a live process with its start time, which tells it from a later one of the same pid. */
-  async addProcess(pid: number): Promise<void> {
-    const started = processStartTime(pid);
-    if (started !== undefined) await this.#add('pids', [`${pid} ${started}`]);
+  /** Adds live processes with their start times, which tell them from later ones of the same pids. */
+  async addProcesses(pids: readonly number[]): Promise<void> {
+    const lines = pids.flatMap((pid) => {
+      const started = processStartTime(pid);
+      return started === undefined ? [] : [`${pid} ${started}`];
+    });
+    if (lines.length > 0) await this.#add('pids', lines);
   }
 
   async addMount(mountPoint: string): Promise<void> {

@@ -58,7 +58,9 @@ export class Sandbox implements Workload {
     });
     const pid = await firstLine(parent, this.#id);
     this.#pid = pid;
-    this.#placing = this.#place(parent.pid === undefined ? [pid] : [pid, parent.pid]);
+    const pids = parent.pid === undefined ? [pid] : [pid, parent.pid];
+    await this.#held.listProcesses(pids);
+    this.#placing = this.#place(pids);
     return pid;
   }
 
@@ -68,7 +70,7 @@ export class Sandbox implements Workload {
    */
   async #place(pids: readonly number[]): Promise<void> {
     try {
-      await this.#held.addProcesses(pids);
+      await this.#held.placeProcesses(pids);
     } catch (error) {
       this.#log.error({ instance: this.#id, err: error }, 'the sandbox is ended');
       this.#parent?.kill('SIGKILL');

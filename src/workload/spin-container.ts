@@ -155,7 +155,10 @@ export class SpinContainer implements Workload {
     const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
     await this.#held.makeCgroup();
     // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
-    const taking = this.#runtime.pool.take((pid) => this.#held.addProcesses([pid]));
+    const taking = this.#runtime.pool.take(async (pid) => {
+      await this.#held.listProcesses([pid]);
+      await this.#held.placeProcesses([pid]);
+    });
     // Its failure is told of below, where it is waited for.
     taking.catch(() => {});
     const found = await this.#findApp(phases).catch(async (error: unknown) => {
