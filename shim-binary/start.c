@@ -21,8 +21,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define READY_TIMEOUT_MS 20000  /* from fork to the host's "ok" */
-#define LOCK_TIMEOUT_S 30       /* waiting for another launcher that boots the host */
+/* From fork to the host's "ok": a node that boots, or has too much to do, takes long for it, and ending a host that is almost
+   there makes the next one begin anew. containerd itself waits as long as its caller does; kubelet waits 240 s for a sandbox,
+   into which another launcher's wait and our own fit. An engine has as long. */
+#define READY_TIMEOUT_MS 100000
+#define READY_TIMEOUT_VARIABLE "SPINSHIM_READY_TIMEOUT_MS"
+#define READY_TIMEOUT_DIGITS 7
+#define LOCK_MARGIN_S 10        /* what another launcher may take beyond its host's boot */
 #define STDIN_TIMEOUT_MS 5000   /* silence on a stdin that stays open */
 #define END_TIMEOUT_MS 2000     /* from SIGKILL, or from a closed ready pipe, to the host's end */
 #define OPTIONS_MAX (64 * 1024) /* bytes of runtime options on stdin */
@@ -136,16 +141,27 @@ static void keep_options(void) {
 
 static void on_alarm(int number) { (void)number; }
 
+/* How long a host may take to boot, milliseconds. */
+static int ready_timeout(void) {
+  const char *given = secure_getenv(READY_TIMEOUT_VARIABLE);
+  if (given == NULL || *given == '\0') return READY_TIMEOUT_MS;
+  size_t digits = strspn(given, "0123456789");
+  if (given[digits] != '\0' || digits > READY_TIMEOUT_DIGITS || atoi(given) == 0)
+    fail(READY_TIMEOUT_VARIABLE " is \"%s\"; give milliseconds, 1 or more, of at most %d digits", given, READY_TIMEOUT_DIGITS);
+  return atoi(given);
+}
+
 /* The lock is the process's: its end releases it, and the file stays because unlinking it would race. */
-static void take_lock(const char *path) {
+static void take_lock(const char *path, int ready_timeout_ms) {
+  int timeout_s = ready_timeout_ms / 1000 + LOCK_MARGIN_S;
   int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) fail("cannot open lock \"%s\": %s", path, strerror(errno));
   struct sigaction interrupt = {.sa_handler = on_alarm};
   sigaction(SIGALRM, &interrupt, NULL);
-  alarm(LOCK_TIMEOUT_S);
+  alarm((unsigned)timeout_s);
   if (flock(fd, LOCK_EX) < 0)
     fail("cannot lock \"%s\": %s; another start has held it for up to %d s, see whether a host hangs while booting", path,
-         strerror(errno), LOCK_TIMEOUT_S);
+         strerror(errno), timeout_s);
   alarm(0);
 }
 
@@ -269,15 +285,15 @@ static void describe_end(char *reason, size_t size, const siginfo_t *end) {
 }
 
 /* Waits for the host's one line; true for "ok", else `reason` says why not. */
-static bool host_is_ready(const struct host *host, int ready, char *reason, size_t size) {
+static bool host_is_ready(const struct host *host, int ready, int timeout_ms, char *reason, size_t size) {
   char line[READY_LINE_MAX + 1];
   size_t length = 0;
   siginfo_t end_info;
-  int64_t deadline = now_ms() + READY_TIMEOUT_MS;
+  int64_t deadline = now_ms() + timeout_ms;
   while (length < READY_LINE_MAX && memchr(line, '\n', length) == NULL) {
     int64_t left = deadline - now_ms();
     if (left <= 0) {
-      snprintf(reason, size, "it was not ready within %d ms", READY_TIMEOUT_MS);
+      snprintf(reason, size, "it was not ready within %d ms", timeout_ms);
       return false;
     }
     /* A child of the host may hold the pipe open after it, so its end is looked for as well. */
@@ -311,7 +327,8 @@ static bool host_is_ready(const struct host *host, int ready, char *reason, size
 }
 
 static void boot_host(const struct call *call, const struct paths *paths) {
-  take_lock(paths->lock);
+  int timeout_ms = ready_timeout();
+  take_lock(paths->lock, timeout_ms);
   if (host_answers(paths)) return;
 
   char node[PATH_MAX], program[PATH_MAX], ttrpc[PATH_MAX];
@@ -339,7 +356,7 @@ static void boot_host(const struct call *call, const struct paths *paths) {
   close(listener);
   close(ready[1]);
   char reason[READY_LINE_MAX + 64];
-  bool alive = host_is_ready(&host, ready[0], reason, sizeof reason);
+  bool alive = host_is_ready(&host, ready[0], timeout_ms, reason, sizeof reason);
   if (alive && rename(booting, paths->socket.sun_path) < 0) {
     snprintf(reason, sizeof reason, "its socket cannot be renamed to \"%s\": %s", paths->socket.sun_path, strerror(errno));
     alive = false;

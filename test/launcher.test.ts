@@ -453,12 +453,13 @@ exec sleep 1000 4>&-
     ['error', /did not start: the cache\?is not writable/],
     ['other', /did not start: it answered "hello" where "ok" was due/],
     ['mute', /did not start: it closed its ready pipe/],
-    ['hang', /did not start: it was not ready within 20000 ms/],
+    ['hang', /did not start: it was not ready within 3000 ms/],
   ] as const)
     test(`a host that fails to boot is told and removed: ${mode}`, async (t) => {
       const node = new Node(t, mode);
       const bundle = node.bundle();
-      assertFailure(await node.start(bundle), reason);
+      const env = mode === 'hang' ? { SPINSHIM_READY_TIMEOUT_MS: '3000' } : {};
+      assertFailure(await node.start(bundle, { env }), reason);
       assert.deepEqual(
         readdirSync(node.runDir).filter((name) => !name.endsWith('.lock')),
         [],
@@ -467,6 +468,16 @@ exec sleep 1000 4>&-
       const [host] = node.hosts();
       assert.ok(host !== undefined && hasEnded(host.pid));
     });
+
+  test('a time to boot that is none is refused', async (t) => {
+    const node = new Node(t);
+    for (const time of ['0', '-1', '1s', '12345678'])
+      assertFailure(
+        await node.start(node.bundle(), { env: { SPINSHIM_READY_TIMEOUT_MS: time } }),
+        /SPINSHIM_READY_TIMEOUT_MS is "[^"]+"; give milliseconds/,
+      );
+    assert.equal(node.hosts().length, 0);
+  });
 
   test('parts of the host that are missing are named', async (t) => {
     const node = new Node(t);
