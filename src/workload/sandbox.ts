@@ -112,8 +112,10 @@ export class Sandbox implements Workload {
     return this.#held.cgroup.freeze(false);
   }
 
-  update(resources: SpecResources): Promise<void> {
-    return this.#held.update(resources);
+  async update(resources: SpecResources): Promise<void> {
+    // systemd is told of the limits that it was created with; what it is told later has to come later.
+    await this.#placing;
+    await this.#held.update(resources);
   }
 
   assertExec(): void {

@@ -1,13 +1,18 @@
 // Runs in the machine of `make node-vm` only: systemd is its init, and the one cgroup hierarchy is of version 2.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { LogHub } from '../../src/telemetry/log.ts';
+import { Sandbox } from '../../src/workload/sandbox.ts';
+import { parseSpec } from '../../src/workload/spec.ts';
 import { cgroupRoots, memoryProcessFile } from '../support/cgroups.ts';
 import type { ContainerInput } from '../support/cri.ts';
+import { quietFootprint } from '../support/footprint.ts';
 import { memoryHog } from '../support/memory-hog.ts';
 import type { Pod } from '../support/pod.ts';
 import { SpinNode } from '../support/spin-node.ts';
@@ -45,6 +50,24 @@ function setting(cgroup: string, file: string): string {
   return readFileSync(join(hierarchy, cgroup, file), 'utf8').trim();
 }
 
+/** What systemd knows of scopes of containers. */
+async function scopeUnits(): Promise<string> {
+  const { stdout } = await run('systemctl', [
+    'list-units',
+    '--all',
+    '--plain',
+    '--no-legend',
+    'cri-containerd-*',
+  ]);
+  return stdout.trim();
+}
+
+/** The scopes of containers in the pod slice. */
+function scopesLeft(): readonly string[] {
+  const folder = join(hierarchy, sliceFolder);
+  return existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.scope')) : [];
+}
+
 describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }, () => {
   let node: SpinNode;
 
@@ -71,10 +94,21 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
     const scope = `cri-containerd-${pod.containerId}.scope`;
     const cgroup = cgroupOf(await pod.pid());
     assert.equal(cgroup, `${sliceFolder}/${scope}`);
-    assert.ok(
-      existsSync(join(hierarchy, sliceFolder, `cri-containerd-${pod.id}.scope`)),
-      'the sandbox has one too',
-    );
+    // The sandbox is placed in the background.
+    const sandboxScope = `cri-containerd-${pod.id}.scope`;
+    const members = await waitFor('both processes of the sandbox in its scope', () => {
+      const pids = setting(`${sliceFolder}/${sandboxScope}`, 'cgroup.procs').split('\n');
+      return pids.length === 2 && pids;
+    });
+    const commands = members.map((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
+    assert.deepEqual(commands, ['spin-pause', 'spin-pause']);
+    await waitFor('systemd to have the scope of the sandbox', async () => {
+      assert.deepEqual(await unit(sandboxScope, 'ActiveState', 'Slice'), {
+        ActiveState: 'active',
+        Slice: slice,
+      });
+      return true;
+    });
 
     const limits = (): readonly string[] =>
       ['memory.max', 'cpu.max', 'cpu.weight'].map((file) => setting(cgroup, file));
@@ -112,6 +146,62 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
       const left = await unit(scope, 'ActiveState');
       return left.ActiveState === 'inactive' && !existsSync(join(hierarchy, cgroup));
     });
+  });
+
+  test('a limit that is changed while systemd is still told of the sandbox is the one that stays', async (t) => {
+    const path = await mkdtemp(join(tmpdir(), 'spinshim-sandbox-'));
+    const name = 'updated';
+    const cgroupsPath = `${slice}:cri-containerd:${name}`;
+    const memory = { limit: 64 * mebibyte };
+    const spec = parseSpec(JSON.stringify({ linux: { cgroupsPath, resources: { memory }, namespaces: [] } }));
+    const { logger } = new LogHub('info', { write: (line) => t.diagnostic(line) });
+    const launcher = join(import.meta.dirname, '..', '..', 'dist', 'bin', 'containerd-shim-spin-v2');
+    const sandbox = new Sandbox(name, { path, rootfs: path, spec }, launcher, logger);
+    t.after(async () => {
+      await sandbox.delete();
+      await rm(path, { recursive: true });
+    });
+    await sandbox.create();
+    const memoryLimit = 96 * mebibyte;
+    await sandbox.update({ memoryLimit });
+    const scope = `cri-containerd-${name}.scope`;
+    await waitFor('the scope', async () => (await unit(scope, 'ActiveState')).ActiveState === 'active');
+    assert.deepEqual(await unit(scope, 'MemoryMax'), { MemoryMax: String(memoryLimit) });
+    assert.equal(setting(`${sliceFolder}/${scope}`, 'memory.max'), String(memoryLimit));
+  });
+
+  test('pods that are removed as soon as they are made leave nothing', async () => {
+    const { cri, containerd } = node;
+    // The host and its warm engine are there.
+    await (await start('first', 'hello', {})).remove();
+    const before = await quietFootprint(containerd, 0);
+    const parts = ['sandbox', 'container'] as const;
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(
+        parts.map(async (part) => {
+          const name = `brief-${part}-${round}`;
+          const pod = { name, runtimeHandler: 'spin-v2', cgroupParent: slice };
+          const id = await containerd.runPod(pod);
+          if (part === 'container') await cri.createContainer(id, { image: node.image('hello') });
+          await cri.stopPod(id);
+          await cri.removePod(id);
+        }),
+      );
+    }
+    await waitFor('what there was before', async () => {
+      assert.deepEqual(await quietFootprint(containerd, 0), before);
+      assert.deepEqual(scopesLeft(), []);
+      assert.equal(await scopeUnits(), '');
+      return true;
+    });
+  });
+
+  test('a command runs in the engine, and its exit code is told', async () => {
+    const pod = await start('exec', 'hello', {});
+    const command = ['/bin/sh', '-c', 'echo here; exit 5'];
+    const { exitCode, stdout } = await node.cri.execSync(pod.containerId, command, 100);
+    assert.deepEqual([exitCode, stdout.toString()], [5, 'here\n']);
+    await pod.remove();
   });
 
   test('a task is paused and goes on', async () => {
@@ -165,13 +255,6 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
     assert.equal((await pod.ended()).exit_code, 137);
     await pod.remove();
     await waitFor('the slice to be empty', () => !existsSync(join(hierarchy, cgroup)));
-    const { stdout } = await run('systemctl', [
-      'list-units',
-      '--all',
-      '--plain',
-      '--no-legend',
-      'cri-containerd-*',
-    ]);
-    assert.equal(stdout.trim(), '');
+    assert.equal(await scopeUnits(), '');
   });
 });
