@@ -24,6 +24,16 @@ test('what is owned is freed when it is large and whole, and kept otherwise', ()
   assert.deepEqual([whole.length, small.length, part.length], [0, 100, large - 1]);
 });
 
+test('what was handed over and is read in parts is freed after the last of them', () => {
+  const given = handOver(new Uint8Array(large));
+  const parts = [given.subarray(0, 5), given.subarray(5, large - 1), given.subarray(large - 1)];
+  const lengths = parts.map((part) => {
+    freeHandedOver(part);
+    return given.length;
+  });
+  assert.deepEqual(lengths, [large, large, 0]);
+});
+
 test('only what was handed over is freed for whoever was given it', () => {
   const given = handOver(new Uint8Array(large));
   const kept = new Uint8Array(large);

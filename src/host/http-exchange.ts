@@ -23,6 +23,7 @@ export type HttpExchange = {
   readonly authority: string;
   readonly pathWithQuery: string;
   readonly headers: HeaderList;
+  /** Its pieces are the reader's own: nobody else looks at their memory any more. */
   readonly body: Readable;
   /** Trailers of the request; only complete once `body` has ended. */
   trailers(): HeaderList;

@@ -115,7 +115,8 @@ async function see(
       ['x-twice', Buffer.from('1')],
       ['x-twice', Buffer.from('zwei')],
     ],
-    body: Readable.from(body === undefined ? [] : [body]),
+    // The reader's own, to free.
+    body: Readable.from(body === undefined ? [] : [Buffer.from(body)]),
     trailers: () => [],
     signal: quiet,
     response: sink,

@@ -16,6 +16,8 @@ export class ReadableContent implements IncomingContent {
   readonly #trailers: () => HeaderList;
   readonly #signal = new Signal();
   readonly #notify = (): void => this.#signal.notify();
+  /** What is left of the piece that the guest has last been given a part of. */
+  #rest: Uint8Array | undefined;
   #use: 'untouched' | 'reading' | 'discarding' | 'abandoned' = 'untouched';
 
   constructor(readable: Readable, trailers: () => HeaderList) {
@@ -23,7 +25,8 @@ export class ReadableContent implements IncomingContent {
     this.#trailers = trailers;
     this.source = {
       readiness: {
-        isReady: () => this.#readable.readableLength > 0 || this.end() !== undefined,
+        isReady: () =>
+          this.#rest !== undefined || this.#readable.readableLength > 0 || this.end() !== undefined,
         subscribe: (callback) => this.#subscribe(callback),
       },
       read: (max) => this.#read(max),
@@ -36,6 +39,7 @@ export class ReadableContent implements IncomingContent {
   }
 
   end(): { readonly trailers: HeaderList } | { readonly code: ErrorCode } | undefined {
+    if (this.#rest !== undefined) return undefined;
     if (this.#readable.readableEnded) return { trailers: this.#trailers() };
     if (this.#readable.destroyed || this.#use === 'abandoned')
       return { code: { tag: 'connection-terminated' } };
@@ -46,29 +50,39 @@ export class ReadableContent implements IncomingContent {
     if (this.#use === 'discarding' || this.#use === 'abandoned') return;
     this.#listen();
     this.#use = 'discarding';
+    this.#rest = undefined;
     this.#readable.off('readable', this.#notify);
     this.#readable.resume();
   }
 
   abandon(): void {
     this.#use = 'abandoned';
+    this.#rest = undefined;
     for (const event of ['readable', 'end', 'close']) this.#readable.off(event, this.#notify);
     this.#notify();
   }
 
   #read(max: number): Uint8Array | 'end' | undefined {
+    if (this.#rest !== undefined) return this.#part(this.#rest, max);
     const available = this.#readable.readableLength;
     if (available > 0 && this.#use !== 'abandoned') {
       this.#listen();
-      const bytes: unknown = this.#readable.read(Math.min(max, available));
+      // All there is, which in most cases is one piece as it came: Node would put together a given length from several.
+      const bytes: unknown = this.#readable.read(available);
       // Node's parser copies each piece out of what the socket has read into, and keeps nothing of it.
-      if (bytes instanceof Uint8Array) return handOver(bytes);
+      if (bytes instanceof Uint8Array) return this.#part(handOver(bytes), max);
     }
     const end = this.end();
     if (end === undefined) this.#ask();
     else if ('code' in end) throw new HttpFailure(end.code);
     else return 'end';
     return undefined;
+  }
+
+  #part(bytes: Uint8Array, max: number): Uint8Array {
+    const isLast = bytes.length <= max;
+    this.#rest = isLast ? undefined : bytes.subarray(max);
+    return isLast ? bytes : bytes.subarray(0, max);
   }
 
   #subscribe(callback: () => void): () => void {
