@@ -120,7 +120,7 @@ describe('an engine that belongs to a container', options, () => {
     await assert.rejects(
       confinedScript(
         closed,
-        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] }, nothing, 80, join(closed, "worker.mjs"))',
+        'new Confinement().apply({ uid: 1000, gid: 1000, groups: [], capabilities: [], limits: [] }, nothing, 80, { worker: join(closed, "worker.mjs") })',
       ),
       /user 1000 of the container cannot read this installation/,
     );

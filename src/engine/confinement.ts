@@ -28,6 +28,9 @@ const readByNode = ['/proc/self', '/proc/meminfo', '/proc/cpuinfo', '/proc/stat'
 /** What an engine may still open. */
 export type GrantedPaths = { readonly readable: readonly string[]; readonly writable: readonly string[] };
 
+/** Where every thread goes, and what a later worker is read from; the installation's own unless a test has another one. */
+type ConfinementOptions = { readonly networkFd?: number | undefined; readonly worker?: string };
+
 /**
  * What takes from every thread of this process what its container does not have: ids, capabilities, files, system calls. Made
  * while the engine waits, so that a claim pays for little of it.
@@ -57,13 +60,8 @@ export class Confinement {
     return this.#landlock;
   }
 
-  /** Moves every thread into the network namespace open at `fd`. */
-  enterNetwork(fd: number): void {
-    this.#threads.run('entering the network of the pod', [enterNetworkCall(fd)]);
-  }
-
   /**
-   * Confines this process. What it still has is checked afterwards, thread by thread. Where listening on `port` needs
+   * Confines this process, and moves every thread into the network namespace open at `networkFd`. What it still has is checked afterwards, thread by thread. Where listening on `port` needs
    * CAP_NET_BIND_SERVICE, it stays on the calling thread, the first one, until `dropListening`. `worker` has to stay readable.
    * Throws `failed-precondition` if it does not, `internal` when a thread kept more than it should.
    *
@@ -73,19 +71,21 @@ export class Confinement {
     security: EngineSecurity,
     paths: GrantedPaths,
     port: number,
-    worker = findInstallation().worker,
+    { networkFd, worker = findInstallation().worker }: ConfinementOptions = {},
   ): void {
     this.#onMain = port > 0 && port < firstFreePort() ? [listening] : [];
     for (const limit of security.limits) setResourceLimit(limit);
     const ruleset = this.#ruleset(paths);
     try {
       const profile = security.appArmorProfile;
+      // Once for all of it: each time, the slowest thread is waited for.
+      const first = networkFd === undefined ? [] : [enterNetworkCall(networkFd)];
       const { open, take } = profile === undefined ? { open: [], take: [] } : appArmorCalls(profile);
       const last = ruleset === undefined ? take : [...take, ruleset.call];
       this.#threads.run(
         'giving up rights',
-        [...open, ...identityCalls(security), ...last],
-        [...open, ...identityCalls(security, this.#onMain), ...last],
+        [...first, ...open, ...identityCalls(security), ...last],
+        [...first, ...open, ...identityCalls(security, this.#onMain), ...last],
       );
     } finally {
       ruleset?.close();

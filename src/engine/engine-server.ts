@@ -224,9 +224,8 @@ export class EngineServer {
     networkFd: number | undefined,
     port: number,
   ): { readonly claim: EngineClaim; readonly landlock: number } {
-    if (networkFd !== undefined) this.#confinement.enterNetwork(networkFd);
     const held = holdFiles(claim);
-    this.#confinement.apply(security, grantedPaths(held), port);
+    this.#confinement.apply(security, grantedPaths(held), port, { networkFd });
     return { claim: held, landlock: this.#confinement.landlock };
   }
 
