@@ -90,6 +90,26 @@ test('a kill that its parent counts while it lives on is of another container', 
   assert.equal((await cgroup.stats()).memory.oomKills, 1);
 });
 
+test('a kill that its parent counts a moment later than the cgroup itself is one kill', async (t) => {
+  const mountPoint = mkdtempSync(join(tmpdir(), 'spinshim-cgroup-'));
+  t.after(() => rmSync(mountPoint, { recursive: true }));
+  const parent = join(mountPoint, 'pod.slice');
+  const count = (folder: string, kills: number): void =>
+    writeFileSync(join(folder, 'memory.events'), `oom ${kills}\noom_kill ${kills}\n`);
+  mkdirSync(parent);
+  count(parent, 5);
+  const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
+  await cgroup.create({});
+  const [directory = ''] = cgroup.directories;
+  count(directory, 1);
+  assert.equal(cgroup.memoryKills(), 1);
+  count(parent, 6);
+  rmSync(directory, { recursive: true });
+  assert.equal(cgroup.memoryKills(), 1);
+  count(parent, 7);
+  assert.equal(cgroup.memoryKills(), 2);
+});
+
 test('a kill for want of memory is told of while others of the cgroup live on', async (t) => {
   const cgroup = newCgroup();
   await cgroup.create({ memoryLimit: 32 * 1024 * 1024, memorySwap: 32 * 1024 * 1024 });

@@ -37,7 +37,7 @@ export class Cgroup {
   #lastStats: CgroupStats | undefined;
   /** Kills for want of memory in it that were counted when it was looked at last. */
   #ownKills = 0;
-  /** Those that its parent had counted then, its other children's among them. */
+  /** Those that its parent had counted then or was about to count, its other children's among them. */
   #parentKills = 0;
 
   constructor(hierarchies: CgroupHierarchies, path: CgroupPath) {
@@ -160,10 +160,12 @@ export class Cgroup {
     const parentKills = this.#killsOfParent();
     const text = readOrEmpty(this.#file('memory', file) ?? '');
     const read = (_: string, name: string): string => (name === file ? text : '');
-    if (!this.#exists()) return this.#ownKills + parentKills - this.#parentKills;
-    this.#ownKills = (version === 1 ? readStatsV1(read) : readStatsV2(read)).memory.oomKills;
-    this.#parentKills = parentKills;
-    return this.#ownKills;
+    if (!this.#exists()) return this.#ownKills + Math.max(0, parentKills - this.#parentKills);
+    const ownKills = (version === 1 ? readStatsV1(read) : readStatsV2(read)).memory.oomKills;
+    // The kernel tells of a kill before it has counted it above: what is new here is going to be counted there.
+    this.#parentKills = Math.max(parentKills, this.#parentKills + ownKills - this.#ownKills);
+    this.#ownKills = ownKills;
+    return ownKills;
   }
 
   /** False as soon as a part of it is gone. */
