@@ -8,6 +8,7 @@ import { importMixedImages, mixedImages } from '../support/sidecar.ts';
 import { SpinNode } from '../support/spin-node.ts';
 import { waitFor } from '../support/wait.ts';
 import { Cluster, nodeName, toolsFolder } from './cluster.ts';
+import { prepareApps } from './prepare-apps.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 /** For every wait of this file: kubelet itself takes seconds to look again. */
@@ -41,7 +42,8 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
   before(async () => {
     node = await SpinNode.start(['rust-http']);
     await importMixedImages(node.containerd);
-    await prepareApp();
+    // Beside a starting cluster the emulated machine takes longer than a preparation may.
+    await prepareApps(node, ['rust-http']);
     cluster = await Cluster.start(join(root, toolsFolder), node.containerd.address);
     const runtimeClass = join(root, 'deploy/kubernetes/runtime-class.yaml');
     await cluster.kubectl('apply', '--validate=false', '--filename', runtimeClass);
@@ -50,25 +52,6 @@ describe('pods of a kubelet', { timeout: 80 * 60_000 }, () => {
     await cluster?.stop();
     await node?.stop();
   });
-
-  /**
-   * What an app is prepared to is kept: beside a starting cluster the emulated machine takes longer than a preparation may.
-   * In this machine V8 ends a preparer now and then (SIGTRAP, SIGSEGV); kubelet would start such a container anew, as this does.
-   */
-  async function prepareApp(): Promise<void> {
-    await waitFor(
-      'the app to be prepared',
-      async () => {
-        try {
-          await node.run({ name: 'first', image: node.image('rust-http') });
-          return true;
-        } finally {
-          await node.removePods();
-        }
-      },
-      patience,
-    );
-  }
 
   /** A pod of one Spin container on the one node, as a scheduler would have placed it. */
   function podOf(

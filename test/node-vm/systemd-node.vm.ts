@@ -17,6 +17,7 @@ import { memoryHog } from '../support/memory-hog.ts';
 import type { Pod } from '../support/pod.ts';
 import { SpinNode } from '../support/spin-node.ts';
 import { suiteTimeoutMs, waitFor } from '../support/wait.ts';
+import { prepareApps } from './prepare-apps.ts';
 
 const run = promisify(execFile);
 const mebibyte = 1024 * 1024;
@@ -75,6 +76,7 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
     assert.ok(existsSync('/run/systemd/system'), 'systemd is the init');
     assert.deepEqual(cgroupRoots(), [hierarchy]);
     node = await SpinNode.start(['hello', 'rust-http']);
+    await prepareApps(node, ['hello', 'rust-http']);
   });
   after(() => node.stop());
 
@@ -172,8 +174,6 @@ describe('a node with systemd and cgroup version 2', { timeout: suiteTimeoutMs }
 
   test('pods that are removed as soon as they are made leave nothing', async () => {
     const { cri, containerd } = node;
-    // The host and its warm engine are there.
-    await (await start('first', 'hello', {})).remove();
     const before = await quietFootprint(containerd, 0);
     const parts = ['sandbox', 'container'] as const;
     for (let round = 0; round < 3; round++) {
