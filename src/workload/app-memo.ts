@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { access, lstat, readdir, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckedFiles } from '../engine/checked-files.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
@@ -77,7 +78,7 @@ export class AppMemo {
   ): Promise<PreparedApp> {
     const kept = anew ? undefined : (this.#apps.get(key) ?? this.#read(key));
     const known = kept === undefined ? undefined : mapPaths(kept, (path) => toRootfs(path, rootfs));
-    if (kept !== undefined && known !== undefined && (await isWhole(known))) {
+    if (kept !== undefined && known !== undefined && isWhole(known)) {
       this.#remember(key, kept);
       return known;
     }
@@ -150,9 +151,8 @@ function toRootfs(path: string, rootfs: string): string {
   return path.startsWith(rootfsToken) ? `${rootfs}${path.slice(rootfsToken.length)}` : path;
 }
 
-async function isWhole(app: PreparedApp): Promise<boolean> {
-  const found = await Promise.allSettled(pathsOf(app).map((path) => access(path)));
-  return found.every((result) => result.status === 'fulfilled');
+function isWhole(app: PreparedApp): boolean {
+  return pathsOf(app).every((path) => existsSync(path));
 }
 
 /** Everything on the node that a prepared app needs. */

@@ -47,7 +47,7 @@ export class HeldResources {
   async makeCgroup(): Promise<Cgroup> {
     const { cgroupsPath, resources } = this.#bundle.spec;
     const cgroup = new Cgroup(findHierarchies(), cgroupPathOf(cgroupsPath, this.#id));
-    await this.#journal.addCgroups(cgroup.directories);
+    this.#journal.addCgroups(cgroup.directories);
     this.#cgroup = cgroup;
     await cgroup.create(resources);
     return cgroup;
@@ -68,7 +68,7 @@ export class HeldResources {
     await chmod(path, 0o711);
     const point = join(path, 'exposed', name);
     await mkdir(point, { recursive: true, mode: 0o711 });
-    await this.#journal.addMount(point);
+    this.#journal.addMount(point);
     mount('', source, point, ['rbind']);
     return point;
   }
@@ -82,11 +82,11 @@ export class HeldResources {
     await mkdir(folder, { recursive: true, mode: 0o711 });
     await chmod(folder, 0o755);
     for (const file of files) await writeFile(join(folder, file.name), '');
-    await this.#journal.addMount(folder);
+    this.#journal.addMount(folder);
     mount('', folder, folder, ['bind', 'ro']);
     for (const file of files) {
       const point = join(folder, file.name);
-      await this.#journal.addMount(point);
+      this.#journal.addMount(point);
       mount('', `/proc/self/fd/${file.fd}`, point, file.writable ? ['bind'] : ['bind', 'ro']);
     }
     return folder;
@@ -94,7 +94,7 @@ export class HeldResources {
 
   /** Takes processes into the journal, so that they end with the container. */
   async listProcesses(pids: readonly number[]): Promise<void> {
-    await this.#journal.addProcesses(pids);
+    this.#journal.addProcesses(pids);
   }
 
   /** Takes processes that are in the journal into the cgroup. */

@@ -11,11 +11,11 @@ after(() => rmSync(folder, { recursive: true }));
 
 test('what is held is listed line by line, and the lists go in the end', async () => {
   const journal = new Journal(folder);
-  await journal.addProcesses([process.pid, 2 ** 22 + 1]);
-  await journal.addMount('/a');
-  await journal.addMount('/a/b');
-  await journal.addMount('/evil\n/etc');
-  await journal.addCgroups(['/c', '/c/d']);
+  journal.addProcesses([process.pid, 2 ** 22 + 1]);
+  journal.addMount('/a');
+  journal.addMount('/a/b');
+  journal.addMount('/evil\n/etc');
+  journal.addCgroups(['/c', '/c/d']);
   assert.equal(
     readFileSync(join(folder, 'pids'), 'utf8'),
     `${process.pid} ${processStartTime(process.pid)}\n`,

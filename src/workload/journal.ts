@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** The lists of a journal, each a file of its name in the bundle. */
@@ -8,7 +8,8 @@ type List = (typeof lists)[number];
 
 /**
  * What a container holds on the node, written into its bundle before it is taken: if this process dies, the launcher's
- * `delete` ends, unmounts and removes exactly that. Every file is replaced as a whole.
+ * `delete` ends, unmounts and removes exactly that. Every file is replaced as a whole. Bundles lie in memory: to write takes less
+ * than to have another thread write.
  */
 export class Journal {
   readonly #bundle: string;
@@ -19,21 +20,21 @@ export class Journal {
   }
 
   /** Adds live processes with their start times, which tell them from later ones of the same pids. */
-  async addProcesses(pids: readonly number[]): Promise<void> {
+  addProcesses(pids: readonly number[]): void {
     const lines = pids.flatMap((pid) => {
       const started = processStartTime(pid);
       return started === undefined ? [] : [`${pid} ${started}`];
     });
-    if (lines.length > 0) await this.#add('pids', lines);
+    if (lines.length > 0) this.#add('pids', lines);
   }
 
-  async addMount(mountPoint: string): Promise<void> {
-    await this.#add('mounts', [mountPoint]);
+  addMount(mountPoint: string): void {
+    this.#add('mounts', [mountPoint]);
   }
 
   /** Directories of a cgroup, parents first. */
-  async addCgroups(directories: readonly string[]): Promise<void> {
-    await this.#add('cgroups', directories);
+  addCgroups(directories: readonly string[]): void {
+    this.#add('cgroups', directories);
   }
 
   /** Mount points, last mounted first. */
@@ -46,13 +47,13 @@ export class Journal {
     for (const list of lists) await rm(join(this.#bundle, list), { force: true });
   }
 
-  async #add(list: List, lines: readonly string[]): Promise<void> {
+  #add(list: List, lines: readonly string[]): void {
     this.#lines[list].push(...lines);
     const path = join(this.#bundle, list);
     // Not in this process's own words: a line break in a path would become a line of its own.
     const sound = this.#lines[list].filter((line) => !line.includes('\n'));
-    await writeFile(`${path}.new`, sound.map((line) => `${line}\n`).join(''), { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    writeFileSync(`${path}.new`, sound.map((line) => `${line}\n`).join(''), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
   }
 }
 

@@ -42,13 +42,13 @@ export class LinuxBundle {
   }
 
   async noteShimProcess(pid: number): Promise<void> {
-    await this.#journal.addProcesses([pid]);
+    this.#journal.addProcesses([pid]);
   }
 
   /** The container's own process goes first: its pid is what the launcher reports. */
   async noteProcesses(containerPid: number, shimPid: number): Promise<void> {
     this.#journal = new Journal(this.#path);
-    await this.#journal.addProcesses([containerPid, shimPid]);
+    this.#journal.addProcesses([containerPid, shimPid]);
   }
 
   /** Nothing is left to clean up. */

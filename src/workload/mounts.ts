@@ -23,7 +23,7 @@ export async function mountRootfs(
       );
     }
     const point = join(rootfs, target);
-    await journal.addMount(point);
+    journal.addMount(point);
     mountCompact(type, source, point, options);
   }
 }
