@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, test } from 'node:test';
+import { afterEach, type TestContext, test } from 'node:test';
 import { memoryHog } from '../../test/support/memory-hog.ts';
 import { Cgroup, findHierarchies } from './cgroup.ts';
 import { cgroupPathOf } from './cgroup-path.ts';
@@ -62,17 +62,23 @@ test('of a cgroup that systemd has removed the last reading is kept, and a kill 
   assert.equal((await cgroup.stats()).memory.oomKills, 1);
 });
 
-test('a kill that its parent counts while it lives on is of another container', async (t) => {
+/** A cgroup of version 2 in folders that a test writes the kernel's counts into; `kills` are those of its pod before it. */
+async function podWithCounts(t: TestContext, kills: number) {
   const mountPoint = mkdtempSync(join(tmpdir(), 'spinshim-cgroup-'));
   t.after(() => rmSync(mountPoint, { recursive: true }));
   const parent = join(mountPoint, 'pod.slice');
-  const count = (folder: string, kills: number): void =>
-    writeFileSync(join(folder, 'memory.events'), `oom ${kills}\noom_kill ${kills}\n`);
+  const count = (folder: string, now: number): void =>
+    writeFileSync(join(folder, 'memory.events'), `oom ${now}\noom_kill ${now}\n`);
   mkdirSync(parent);
-  count(parent, 0);
+  count(parent, kills);
   const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
   await cgroup.create({});
   const [directory = ''] = cgroup.directories;
+  return { parent, directory, cgroup, count };
+}
+
+test('a kill that its parent counts while it lives on is of another container', async (t) => {
+  const { parent, directory, cgroup, count } = await podWithCounts(t, 0);
   count(directory, 0);
   let told = Promise.withResolvers<number>();
   const watch = cgroup.watchMemory(() => told.resolve(cgroup.memoryKills()));
@@ -91,16 +97,7 @@ test('a kill that its parent counts while it lives on is of another container', 
 });
 
 test('a kill that its parent counts a moment later than the cgroup itself is one kill', async (t) => {
-  const mountPoint = mkdtempSync(join(tmpdir(), 'spinshim-cgroup-'));
-  t.after(() => rmSync(mountPoint, { recursive: true }));
-  const parent = join(mountPoint, 'pod.slice');
-  const count = (folder: string, kills: number): void =>
-    writeFileSync(join(folder, 'memory.events'), `oom ${kills}\noom_kill ${kills}\n`);
-  mkdirSync(parent);
-  count(parent, 5);
-  const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
-  await cgroup.create({});
-  const [directory = ''] = cgroup.directories;
+  const { parent, directory, cgroup, count } = await podWithCounts(t, 5);
   count(directory, 1);
   assert.equal(cgroup.memoryKills(), 1);
   count(parent, 6);
