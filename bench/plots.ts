@@ -67,7 +67,7 @@ function cpuPlot(record: PartRecord): string {
 
 /** Phases that are too short to be seen apart, together under one name. */
 const drawnPhases: readonly (readonly [name: string, phases: readonly (typeof startPhases)[number][]])[] = [
-  ['boot of the process', ['boot']],
+  ['boot of the process', ['boot', 'thread']],
   ['read and compile', ['read', 'compile']],
   ['network, rights', ['network', 'confine']],
   ['messages', ['hand over']],
