@@ -172,6 +172,8 @@ test('the end of a task that ran out of memory is kept back until containerd kno
   });
   const hog = memoryHog();
   t.after(() => hog.kill('SIGKILL'));
+  // A sandbox comes into its cgroup while its caller goes on.
+  await waitFor('the sandbox to be in its cgroup', () => memoryProcessFile(pid).includes(`/${id}/`));
   writeFileSync(memoryProcessFile(pid), String(hog.pid));
   hog.stdin?.write('go\n');
   await waitFor('the want of memory', () => published.includes('/tasks/oom'));
