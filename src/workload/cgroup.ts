@@ -9,7 +9,7 @@ import type { CgroupPath } from './cgroup-path.ts';
 import { type CgroupStats, readStatsV1, readStatsV2 } from './cgroup-stats.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import type { SpecResources } from './spec.ts';
-import { type SystemdUnit, startScope, systemdRuns, updateScope } from './systemd-scope.ts';
+import { type SystemdUnit, startScope, stopScope, systemdRuns, updateScope } from './systemd-scope.ts';
 
 /** How long the processes of a cgroup get to go after SIGKILL, milliseconds. */
 const emptyTimeoutMs = 5_000;
@@ -234,13 +234,15 @@ export class Cgroup {
         );
         if (error === undefined || error === 'ENOENT') left.delete(directory);
       }
-      if (left.size === 0) return;
-      if (performance.now() >= deadline) break;
+      if (left.size === 0) break;
+      if (performance.now() >= deadline)
+        throw new ShimError('internal', `cgroup "${[...left].join('", "')}" did not become empty`);
       await this.freeze(false).catch(() => {});
       await this.signal(9);
       await sleep(emptyPollMs);
     }
-    throw new ShimError('internal', `cgroup "${[...left].join('", "')}" did not become empty`);
+    // systemd hears from the kernel that the cgroup is empty, unless the cgroup goes first: then the scope would stay for ever.
+    if (this.#unit !== undefined) await stopScope(this.#unit).catch(() => {});
   }
 
   /** Where a controller's file is; undefined if no hierarchy has that controller. */

@@ -45,6 +45,11 @@ export async function updateScope(
   await run('busctl', [...manager, ...args], { timeout: answerTimeoutMs });
 }
 
+/** Ends a unit whose cgroup is gone. Rejects with what `busctl` says; most often systemd has seen to it already. */
+export async function stopScope(unit: SystemdUnit): Promise<void> {
+  await run('busctl', [...manager, 'StopUnit', 'ss', unit.scope, 'replace'], { timeout: answerTimeoutMs });
+}
+
 const manager = [
   'call',
   'org.freedesktop.systemd1',
