@@ -93,7 +93,7 @@ export class HeldResources {
   }
 
   /** Takes processes into the journal, so that they end with the container. */
-  async listProcesses(pids: readonly number[]): Promise<void> {
+  listProcesses(pids: readonly number[]): void {
     this.#journal.addProcesses(pids);
   }
 

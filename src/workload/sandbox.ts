@@ -59,7 +59,7 @@ export class Sandbox implements Workload {
     const pid = await firstLine(parent, this.#id);
     this.#pid = pid;
     const pids = parent.pid === undefined ? [pid] : [pid, parent.pid];
-    await this.#held.listProcesses(pids);
+    this.#held.listProcesses(pids);
     this.#placing = this.#place(pids);
     return pid;
   }

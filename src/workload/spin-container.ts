@@ -156,7 +156,7 @@ export class SpinContainer implements Workload {
     await this.#held.makeCgroup();
     // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
     const taking = this.#runtime.pool.take(async (pid) => {
-      await this.#held.listProcesses([pid]);
+      this.#held.listProcesses([pid]);
       await this.#held.placeProcesses([pid]);
     });
     // Its failure is told of below, where it is waited for.
