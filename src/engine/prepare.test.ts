@@ -87,10 +87,7 @@ test('a preparer tells what it found damaged and made again', async (t) => {
   const entry = components[0]?.entryPath ?? '';
   await truncate(entry, 100);
   const warnings: string[] = [];
-  const app = join(folder, 'app');
-  await mkdir(app);
-  await writeFile(join(app, 'spin.toml'), manifest);
-  await writeFile(join(app, 'c.wasm'), await readFile(hello));
+  await writeApp(folder);
   const prepared = await prepare(folderJob(folder), { warn: (line) => warnings.push(line) });
   assert.deepEqual(prepared.components, components);
   assert.equal(warnings.length, 1);
@@ -240,15 +237,60 @@ test('a preparer that takes too long is ended', async (t) => {
   });
 });
 
-test('a preparer that is killed is told with how it ended', async (t) => {
-  const folder = await temporaryFolder(t);
+/** Runs a preparation and kills each of its first `kills` preparers by `signal`; resolves with the warnings of it. */
+async function preparedUnderFire(
+  folder: string,
+  kills: number,
+  signal: NodeJS.Signals,
+): Promise<{ readonly prepared: PreparedApp; readonly warnings: readonly string[] }> {
   const before = childrenOf(process.pid);
-  const preparing = prepare(folderJob(folder));
-  const own = childrenOf(process.pid).filter((pid) => !before.includes(pid));
-  for (const pid of own) process.kill(pid, 'SIGKILL');
-  assert.equal(own.length, 1);
-  await assert.rejects(preparing, { code: 'internal', message: /SIGKILL/ });
+  const own = (): number[] => childrenOf(process.pid).filter((pid) => !before.includes(pid));
+  const warnings: string[] = [];
+  const shot = new Set<number>();
+  const shoot = (): void => {
+    const [pid] = own().filter((child) => !shot.has(child));
+    if (pid === undefined || shot.size === kills) return;
+    shot.add(pid);
+    process.kill(pid, signal);
+  };
+  const preparing = prepare(folderJob(folder), {
+    warn: (line) => {
+      warnings.push(line);
+      // The second one is spawned in this turn of the loop.
+      setImmediate(shoot);
+    },
+  });
+  shoot();
+  const prepared = await preparing.finally(() => assert.equal(shot.size, kills));
+  return { prepared, warnings };
+}
+
+test('a preparer that a signal ends is run once more, and that is told', async (t) => {
+  for (const signal of ['SIGKILL', 'SIGTRAP', 'SIGSEGV'] as const) {
+    const folder = await temporaryFolder(t);
+    await writeApp(folder);
+    const { prepared, warnings } = await preparedUnderFire(folder, 1, signal);
+    assert.equal(prepared.components.length, 1);
+    assert.equal(warnings.length, 1);
+    assert.match(
+      warnings[0] ?? '',
+      new RegExp(`^the preparer ended without an answer \\(${signal}\\): .*; it is run once more$`),
+    );
+  }
 });
+
+test('a preparer that a signal ends twice is told with how it ended', async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeApp(folder);
+  await assert.rejects(preparedUnderFire(folder, 2, 'SIGKILL'), { code: 'internal', message: /SIGKILL/ });
+});
+
+async function writeApp(folder: string): Promise<void> {
+  const app = join(folder, 'app');
+  await mkdir(app);
+  await writeFile(join(app, 'spin.toml'), manifest);
+  await writeFile(join(app, 'c.wasm'), await readFile(hello));
+}
 
 function childrenOf(pid: number): number[] {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();

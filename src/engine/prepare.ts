@@ -55,24 +55,47 @@ const defaultTimeoutMs = 120_000;
 /** V8 heap of a preparer, MiB: an image that needs more is refused with the process, not with the node. */
 const maxHeapMiB = 1024;
 
+type PrepareOptions = {
+  /** For all of it, a second run included. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  /** Told what was wrong in the store and has been made again, and of a preparer that is run once more. */
+  readonly warn?: (line: string) => void;
+  /** Takes note of the entries, which were made or checked. */
+  readonly checked?: CheckedFiles;
+};
+
+/** A preparer that ended by a signal that was not ours, without an answer. */
+type Killed = { readonly type: 'killed'; readonly how: string };
+
 /**
  * Fetches, checks and transpiles an app in a throwaway process, so that nothing an image brings is parsed in a process
- * that lives on. Rejects with the one reason why the app cannot run.
+ * that lives on. One that a signal ends is run once more, in the time that is left: V8 ends itself so where its own books
+ * do not agree, now and then. Rejects with the one reason why the app cannot run.
  */
-export function prepare(
+export async function prepare(job: PrepareJob, options: PrepareOptions = {}): Promise<PreparedApp> {
+  const { timeoutMs = defaultTimeoutMs, signal, warn, checked } = options;
+  const timeLimit = { timeoutMs, endsAt: performance.now() + timeoutMs };
+  let reply = await runPreparer(job, timeLimit, signal);
+  if (reply.type === 'killed') {
+    warn?.(`${reply.how}; it is run once more`);
+    reply = await runPreparer(job, timeLimit, signal);
+  }
+  if (reply.type === 'killed') throw new ShimError('internal', reply.how);
+  if (reply.type === 'failed') throw new ShimError(reply.code, reply.message);
+  for (const line of reply.warnings) warn?.(line);
+  checked?.note(reply.prepared, reply.checked);
+  return reply.prepared;
+}
+
+/** One preparer's life. Rejects when it cannot be run, is late or not waited for, or ends by itself without an answer. */
+function runPreparer(
   job: PrepareJob,
-  options: {
-    readonly timeoutMs?: number;
-    readonly signal?: AbortSignal;
-    /** Told what was wrong in the store and has been made again. */
-    readonly warn?: (line: string) => void;
-    /** Takes note of the entries, which were made or checked. */
-    readonly checked?: CheckedFiles;
-  } = {},
-): Promise<PreparedApp> {
-  if (options.signal?.aborted === true) return Promise.reject(cancelled());
+  { timeoutMs, endsAt }: { readonly timeoutMs: number; readonly endsAt: number },
+  signal: AbortSignal | undefined,
+): Promise<PrepareReply | Killed> {
+  if (signal?.aborted === true) return Promise.reject(cancelled());
   const { node, preparer } = findInstallation();
-  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   const child = spawn(node, ['--no-warnings', `--max-old-space-size=${maxHeapMiB}`, preparer], {
     cwd: '/',
     detached: true,
@@ -88,10 +111,10 @@ export function prepare(
     };
     const timer = setTimeout(
       () => stop(new ShimError('deadline-exceeded', `preparing the app took longer than ${timeoutMs} ms`)),
-      timeoutMs,
+      Math.max(0, endsAt - performance.now()),
     );
     const onAbort = (): void => stop(cancelled());
-    options.signal?.addEventListener('abort', onAbort, { once: true });
+    signal?.addEventListener('abort', onAbort, { once: true });
     child.stderr?.on('data', (chunk: Buffer) => {
       tail = (tail + chunk.toString('utf8')).slice(-2048);
     });
@@ -100,27 +123,16 @@ export function prepare(
         new ShimError('unavailable', `the preparer could not be started: ${error.message}`, { cause: error }),
       ),
     );
-    child.once('message', (message) => {
-      const reply = message as PrepareReply;
-      if (reply.type === 'failed') {
-        reject(new ShimError(reply.code, reply.message));
-        return;
-      }
-      for (const line of reply.warnings) options.warn?.(line);
-      options.checked?.note(reply.prepared, reply.checked);
-      resolve(reply.prepared);
-    });
-    child.once('close', (code, signal) => {
+    child.once('message', (message) => resolve(message as PrepareReply));
+    child.once('close', (code, endedBy) => {
       clearTimeout(timer);
-      options.signal?.removeEventListener('abort', onAbort);
-      reject(
-        new ShimError(
-          'internal',
-          `the preparer ended without an answer (${signal ?? `exit code ${code}`}): ${tail.trim() || 'no message'}`,
-        ),
-      );
+      signal?.removeEventListener('abort', onAbort);
+      const how = `the preparer ended without an answer (${endedBy ?? `exit code ${code}`}): ${tail.trim() || 'no message'}`;
+      if (endedBy === null) reject(new ShimError('internal', how));
+      else resolve({ type: 'killed', how });
     });
-    child.send(job);
+    // A preparer that is gone already tells so by its end.
+    child.send(job, () => {});
   });
 }
 
