@@ -35,6 +35,7 @@ const volumes = volumesOf(
         { destination: '/etc/config/', type: 'bind', source: '/pods/1/config', options: ['rbind', 'ro'] },
         { destination: '/data', type: 'bind', source: '/pods/1/data', options: ['rbind', 'rw'] },
         { destination: '/data/inner', type: 'bind', source: '/pods/1/inner', options: ['rbind'] },
+        { destination: '/all', type: 'bind', source: '/pods/1/all', options: ['rbind', 'rw', 'rro'] },
       ],
     }),
   ),
@@ -49,6 +50,7 @@ test('volumes are the mounts with a source on the node, those for programs left 
     { source: '/pods/1/config', destination: '/etc/config', writable: false },
     { source: '/pods/1/data', destination: '/data', writable: true },
     { source: '/pods/1/inner', destination: '/data/inner', writable: true },
+    { source: '/pods/1/all', destination: '/all', writable: false },
   ]);
 });
 

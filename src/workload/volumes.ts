@@ -11,6 +11,9 @@ export const maxFileGrants = 64;
 /** A directory or file of the node that the pod has at a place of its own. */
 type Volume = ClaimVolume;
 
+/** Options that make a mount read-only. For one that is with all mounts below it, containerd and Docker say the second alone. */
+const readOnlyOptions = ['ro', 'rro'];
+
 /** What containerd and kubelet mount for programs of a container, not for whom the pod is written. */
 const ofTheSystem = ['/proc', '/dev', '/sys'];
 
@@ -20,7 +23,7 @@ export function volumesOf(spec: Spec): readonly Volume[] {
     const place = posix.normalize(destination).replace(/(.)\/$/, '$1');
     const isSystem = ofTheSystem.some((path) => place === path || place.startsWith(`${path}/`));
     if (!source.startsWith('/') || !place.startsWith('/') || isSystem) return [];
-    return [{ source, destination: place, writable: !options.includes('ro') }];
+    return [{ source, destination: place, writable: !options.some((option) => readOnlyOptions.includes(option)) }];
   });
 }
 
