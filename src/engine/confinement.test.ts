@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { fieldOfThreads } from '../../test/support/threads.ts';
+import { type BpfInstruction, bpf, callAnswers, callOffsets, encodeBpf } from '../bpf.ts';
+import { machine, systemCallNumber } from '../system-calls.ts';
 import type { EngineSecurity } from './messages.ts';
 import type { PreparedApp } from './prepared-app.ts';
 import { fixtures, prepareApp, TestEngine, temporaryFolder } from './test-engine.ts';
@@ -93,6 +95,29 @@ describe('an engine that belongs to a container', options, () => {
       ['Seccomp', '2'],
     ] as const)
       assert.deepEqual(fieldOfThreads(engine.process.pid, field), [value], field);
+  });
+
+  test("serves, loads and drains behind a profile of the pod's that refuses io_uring, booted without the launcher", async (t) => {
+    const refused = ['io_uring_setup', 'io_uring_enter', 'io_uring_register'];
+    const program = encodeBpf([
+      [bpf.load, callOffsets.number],
+      ...refused.flatMap((name): BpfInstruction[] => [
+        [bpf.jumpEqual, systemCallNumber(name, machine) ?? 0, 0, 1],
+        [bpf.give, callAnswers.fail(1)],
+      ]),
+      [bpf.give, callAnswers.allow],
+    ]);
+    const stateDir = await stateDirOf(1000);
+    const security = { ...nobodySpecial, filter: { program, isLogged: false } };
+    const engine = await TestEngine.start(t, prepared, { security, stateDir });
+    const rings = (await readdir(`/proc/${engine.process.pid}/fd`)).map((fd) =>
+      readlink(`/proc/${engine.process.pid}/fd/${fd}`).catch(() => ''),
+    );
+    assert.ok((await Promise.all(rings)).includes('anon_inode:[io_uring]'), 'it has rings, as no pod has');
+    assert.equal(await (await fetch(`${engine.base}/file/static/note.txt`)).text(), 'a note');
+    assert.equal((await fetch(`${engine.base}/kv/colour`, { method: 'PUT', body: 'green' })).status, 204);
+    engine.process.signal('SIGTERM');
+    assert.equal((await engine.process.exited).exitCode, 0);
   });
 
   test('reads its files, keeps key-values and drains as its user', async (t) => {

@@ -18,7 +18,7 @@ import {
 import { machine } from '../system-calls.ts';
 import { findInstallation } from './installation.ts';
 import type { CallFilter, EngineSecurity } from './messages.ts';
-import { seccompFilter } from './seccomp-filter.ts';
+import { seccompFilter, sparingRings } from './seccomp-filter.ts';
 
 const listening = capabilities.CAP_NET_BIND_SERVICE;
 
@@ -38,11 +38,8 @@ type ConfinementOptions = { readonly networkFd?: number | undefined; readonly wo
 export class Confinement {
   readonly #threads = new EveryThread(findInstallation().threadCalls);
   readonly #landlock = landlockVersion();
-  readonly #filter = seccompFilter({
-    pid: process.pid,
-    arch: machine,
-    hasRings: hasRings(),
-  });
+  readonly #hasRings = hasRings();
+  readonly #filter = seccompFilter({ pid: process.pid, arch: machine, hasRings: this.#hasRings });
   #security: EngineSecurity | undefined;
   /** What the first thread keeps until `dropListening`. */
   #onMain: readonly number[] = [];
@@ -94,7 +91,7 @@ export class Confinement {
     this.#security = security;
     checkReadable(worker, security.uid);
     checkThreads(security, this.#onMain);
-    if (security.filter !== undefined) installPodFilter(security.filter);
+    if (security.filter !== undefined) this.#installPodFilter(security.filter);
   }
 
   /**
@@ -122,6 +119,18 @@ export class Confinement {
     excessOf(nobody, [listening]);
   }
 
+  #installPodFilter({ program, isLogged }: CallFilter): void {
+    try {
+      installSeccompFilter(this.#hasRings ? sparingRings(program, machine) : program, isLogged);
+    } catch (cause) {
+      throw new ShimError(
+        'failed-precondition',
+        `the pod's seccomp profile does not come into force: ${ShimError.from(cause).message}`,
+        { cause },
+      );
+    }
+  }
+
   #ruleset({ readable, writable }: GrantedPaths): ReturnType<typeof fileRuleset> | undefined {
     if (this.#landlock === 0) return undefined;
     return fileRuleset(
@@ -147,18 +156,6 @@ function hasRings(): boolean {
 /** The lowest port of this network on which everybody may listen. */
 function firstFreePort(): number {
   return Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'));
-}
-
-function installPodFilter({ program, isLogged }: CallFilter): void {
-  try {
-    installSeccompFilter(program, isLogged);
-  } catch (cause) {
-    throw new ShimError(
-      'failed-precondition',
-      `the pod's seccomp profile does not come into force: ${ShimError.from(cause).message}`,
-      { cause },
-    );
-  }
 }
 
 /** A worker that takes the place of a dead one is read from the disk, under the container's user. */

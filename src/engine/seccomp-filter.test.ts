@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeAnswer, runFilter } from '../../test/support/bpf.ts';
+import { bpf, callAnswers, encodeBpf } from '../bpf.ts';
 import { auditArchitectures } from '../system-calls.ts';
-import { seccompFilter } from './seccomp-filter.ts';
+import { seccompFilter, sparingRings } from './seccomp-filter.ts';
 
 type Call = { readonly number: number; readonly first?: number; readonly architecture?: number };
 
@@ -47,6 +48,18 @@ for (const [what, call, answer] of [
 test('a process without rings may use none', () => {
   const without = seccompFilter({ pid, arch: 'x64', hasRings: false });
   assert.equal(decide(without, { number: 426 }), 'errno 38');
+});
+
+test("a pod's profile spares the rings there are, and nothing else", () => {
+  const sparing = sparingRings(encodeBpf([[bpf.give, callAnswers.fail(1)]]), 'x64');
+  assert.equal(decide(sparing, { number: 426 }), allowed);
+  for (const call of [
+    { number: 425 },
+    { number: 427 },
+    { number: 0 },
+    { number: 426, architecture: 0x40000003 },
+  ])
+    assert.equal(decide(sparing, call), 'errno 1');
 });
 
 test('arm64 has numbers of its own', () => {
