@@ -25,6 +25,7 @@ int start_verb(const struct call *call);
 int delete_verb(const struct call *call);
 int pause_verb(int argc, char **argv);
 int engine_verb(int argc, char **argv);
+int print_info(void);
 
 /* Prints one line to stderr. The text says what, where, why and what to do; control characters become '?'. */
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,5 +1,5 @@
 /* containerd-shim-spin-v2: the program containerd runs for every Spin container. It reads the command line and hands
-   over to start.c, delete.c, pause.c or engine.c; -v and -info are answered here. */
+   over to start.c, delete.c, pause.c, engine.c or info.c; -v is answered here. */
 #include "launcher.h"
 
 #include <errno.h>
@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUNTIME_NAME "io.containerd.spin.v2"
 #define REPORT_MAX 2048 /* bytes of one diagnosis line */
 
 static const char *current_verb = "";
@@ -109,16 +108,6 @@ static bool bool_flag(const char *argument, const char *name, bool *value) {
   const char *given = text[length] == '=' ? text + length + 1 : "true";
   *value = strcmp(given, "1") == 0 || strcasecmp(given, "t") == 0 || strcasecmp(given, "true") == 0;
   return true;
-}
-
-/* RuntimeInfo {name 1, version 2 {version 1, revision 2}}; every length fits one byte. */
-static int print_info(void) {
-  _Static_assert(sizeof RUNTIME_NAME + sizeof VERSION + sizeof REVISION < 120, "lengths need more than one byte");
-  char message[160];
-  int size = snprintf(message, sizeof message, "\n%c%s\x12%c\n%c%s\x12%c%s", (char)strlen(RUNTIME_NAME), RUNTIME_NAME,
-                      (char)(strlen(VERSION) + strlen(REVISION) + 4), (char)strlen(VERSION), VERSION,
-                      (char)strlen(REVISION), REVISION);
-  return write_all(STDOUT_FILENO, message, (size_t)size) == 0 ? 0 : 1;
 }
 
 /* A closed descriptor 0-2 would be given to the next file opened, and a diagnosis written into it. */

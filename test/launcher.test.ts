@@ -229,13 +229,38 @@ describe('version and info', () => {
     }
   });
 
-  test('-info is a RuntimeInfo', async () => {
-    const { code, out, err } = await run(['-info']);
-    assert.deepEqual([code, err], [0, '']);
-    const info = decode(out);
-    assert.equal(text(info.get(1)), 'io.containerd.spin.v2');
-    assert.equal(text(nested(info, 2).get(1)), version);
-    assert.notEqual(text(nested(info, 2).get(2)), '');
+  test('-info is a RuntimeInfo, which claims recursive read-only mounts where runc does', async (t) => {
+    const folder = mkdtempSync('/tmp/spinshim-launcher-');
+    t.after(() => rmSync(folder, { recursive: true }));
+    const infoWith = async (runc: string | undefined, input = ''): Promise<string> => {
+      if (runc === undefined) rmSync(join(folder, 'runc'), { force: true });
+      else writeFileSync(join(folder, 'runc'), `#!/bin/sh\n${runc}\n`, { mode: 0o755 });
+      const { code, out, err } = await run(['-info'], {
+        env: { PATH: folder },
+        input: Buffer.from(input),
+      });
+      assert.deepEqual([code, err], [0, '']);
+      const info = decode(out);
+      assert.equal(text(info.get(1)), 'io.containerd.spin.v2');
+      assert.equal(text(nested(info, 2).get(1)), version);
+      assert.notEqual(text(nested(info, 2).get(2)), '');
+      if (!info.has(4)) return 'nothing';
+      const features = nested(info, 4);
+      assert.equal(
+        text(features.get(1)),
+        'types.containerd.io/opencontainers/runtime-spec/1/features/Features',
+      );
+      const { mountOptions, linux } = JSON.parse(text(features.get(2))) as Record<string, unknown>;
+      assert.deepEqual(linux, {});
+      return String(mountOptions);
+    };
+    const knowing = `[ "$1" = features ] && echo '{"mountOptions":["ro","rro"]}'`;
+    assert.equal(await infoWith(knowing), 'bind,rbind,ro,rro,rw');
+    assert.equal(await infoWith(knowing, 'BinaryName = "crun"'), 'nothing');
+    assert.equal(await infoWith(`echo '{"mountOptions":["ro"]}'`), 'nothing');
+    assert.equal(await infoWith('exit 1'), 'nothing');
+    assert.equal(await infoWith('kill -STOP $$'), 'nothing');
+    assert.equal(await infoWith(undefined), 'nothing');
   });
 
   test('no verb and an unknown verb are refused', async () => {

@@ -141,7 +141,7 @@ export type FilteredProcess = {
  * A filter of the pod's, for a process whose event loops have rings from before it: they go on being used, since libuv ends the
  * process that cannot. No pod has such a process: its engine boots by the launcher, without rings.
  */
-export function sparingRings(filter: Buffer, arch: Machine): Buffer {
+export function sparingRings(filter: Uint8Array, arch: Machine): Uint8Array {
   const enter = systemCallNumber(ringEnter, arch);
   if (enter === undefined) return filter;
   const prefix = encodeBpf([

@@ -23,7 +23,9 @@ export function volumesOf(spec: Spec): readonly Volume[] {
     const place = posix.normalize(destination).replace(/(.)\/$/, '$1');
     const isSystem = ofTheSystem.some((path) => place === path || place.startsWith(`${path}/`));
     if (!source.startsWith('/') || !place.startsWith('/') || isSystem) return [];
-    return [{ source, destination: place, writable: !options.some((option) => readOnlyOptions.includes(option)) }];
+    return [
+      { source, destination: place, writable: !options.some((option) => readOnlyOptions.includes(option)) },
+    ];
   });
 }
 
