@@ -1,11 +1,17 @@
 /**
  * `make endurance`: makes and removes many pods, 200 with a Linux sidecar beside the app and 1,000 of an app alone unless
- * the arguments say otherwise (`MIXED ALONE`), and ends with 1 unless processes, mounts, cgroups, FIFOs, network links and
- * the host's descriptors are afterwards what they were before. Prints what a pod took and how the host's memory went.
+ * the arguments say otherwise (`[--line 2.3] [--shared] [MIXED ALONE]`), and ends with 1 unless processes, mounts, cgroups, FIFOs,
+ * network links and the host's descriptors are afterwards what they were before, and once containerd is gone the whole
+ * machine's mounts, namespaces, sockets, cgroups and the processes that anything here could have made. Prints what a
+ * pod took and how the host's memory went. Nothing else may make containers meanwhile; `--shared` leaves the machine's
+ * own tables out where something does.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { useLine } from './lines/containerd-lines.ts';
 import { type Footprint, quietFootprint } from './support/footprint.ts';
+import { machineTables } from './support/machine-state.ts';
 import { Pod } from './support/pod.ts';
 import { importMixedImages, mixedImages, startSidecar } from './support/sidecar.ts';
 import { SpinNode } from './support/spin-node.ts';
@@ -14,7 +20,12 @@ import { waitFor } from './support/wait.ts';
 /** Pods that are there at once. */
 const atOnce = 4;
 
-const [mixedCount = 200, aloneCount = 1000] = process.argv.slice(2).map(Number);
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { line: { type: 'string' }, shared: { type: 'boolean', default: false } },
+});
+const [mixedCount = 200, aloneCount = 1000] = positionals.map(Number);
+if (flags.line !== undefined) useLine(flags.line);
 
 /** Makes a pod, has its app answer, and removes it; with a sidecar that is answered by the app on localhost. */
 async function onePod(node: SpinNode, name: string, kind: 'mixed' | 'alone'): Promise<void> {
@@ -54,6 +65,7 @@ async function assertSame(node: SpinNode, before: Footprint): Promise<void> {
   });
 }
 
+const machineBefore = machineTables();
 const node = await SpinNode.start([]);
 try {
   await importMixedImages(node.containerd);
@@ -64,6 +76,7 @@ try {
     ['mixed', mixedCount],
     ['alone', aloneCount],
   ] as const) {
+    if (count === 0) continue;
     const memory = privateMemory(node.hostPid());
     const milliseconds = await manyPods(node, count, kind);
     await assertSame(node, before);
@@ -75,4 +88,12 @@ try {
   await resident.remove();
 } finally {
   await node.stop();
+}
+if (!flags.shared) {
+  await waitFor('the machine of before', () => {
+    assert.deepEqual(machineTables(), machineBefore);
+    return true;
+  });
+  const sizes = Object.entries(machineBefore).map(([name, entries]) => `${entries.length} ${name}`);
+  console.log(`containerd gone, the machine as before: ${sizes.join(', ')}`);
 }

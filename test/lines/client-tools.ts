@@ -28,6 +28,21 @@ export type ClientTool = {
 /** What Docker 29 is built of; its module has tags like this one and no releases. */
 const moby = { module: 'github.com/moby/moby/v2', version: 'v2.0.0-beta.24' } as const;
 
+/** A Docker daemon of the releases that are a module of their own, the newest of each that the proxy has. */
+function dockerd(name: string, release: string): ClientTool {
+  return {
+    name,
+    module: 'github.com/docker/docker',
+    version: `v${release}+incompatible`,
+    source: './cmd/dockerd',
+    kind: 'program',
+    around: { requirements: 'vendor.mod' },
+    linker: `-X github.com/docker/docker/dockerversion.Version=${release}`,
+    tags: 'exclude_graphdriver_btrfs',
+    onlyNamed: name !== 'dockerd',
+  };
+}
+
 /** A program of Kubernetes. Its repository has the modules it is made of as folders, the proxy as modules of their own. */
 function kubernetes(name: string): ClientTool {
   return {
@@ -56,14 +71,14 @@ export const clientTools: readonly ClientTool[] = [
   {
     name: 'crictl',
     module: 'sigs.k8s.io/cri-tools',
-    version: 'v1.34.0',
+    version: 'v1.37.0',
     source: './cmd/crictl',
     kind: 'program',
   },
   {
     name: 'critest',
     module: 'sigs.k8s.io/cri-tools',
-    version: 'v1.34.0',
+    version: 'v1.37.0',
     source: './cmd/critest',
     kind: 'tests',
   },
@@ -76,16 +91,10 @@ export const clientTools: readonly ClientTool[] = [
     around: { requirements: 'vendor.mod' },
     linker: '-X github.com/docker/cli/cli/version.Version=28.5.2',
   },
-  {
-    name: 'dockerd',
-    module: 'github.com/docker/docker',
-    version: 'v28.5.2+incompatible',
-    source: './cmd/dockerd',
-    kind: 'program',
-    around: { requirements: 'vendor.mod' },
-    linker: '-X github.com/docker/docker/dockerversion.Version=28.5.2',
-    tags: 'exclude_graphdriver_btrfs',
-  },
+  dockerd('dockerd', '28.5.2'),
+  dockerd('dockerd-25', '25.0.6'),
+  dockerd('dockerd-26', '26.1.4'),
+  dockerd('dockerd-27', '27.5.0'),
   {
     name: 'dockerd-29',
     module: moby.module,

@@ -1,6 +1,7 @@
 /**
  * What people type on a node: `crictl` and `nerdctl` (built by `build.ts`) against a containerd of the test's own, with
- * our shim. Writes a line for each check, ends with 1 when one failed; a client that is not built is said to be left out.
+ * our shim, for every line of containerd that is there or those that are named (`clients.ts 1.6 2.3`). Writes a line for each
+ * check, ends with 1 when one failed; a client that is not built is said to be left out.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -19,6 +20,7 @@ import { Terminal } from '../support/terminal.ts';
 import { waitFor } from '../support/wait.ts';
 import { type CheckResult, Checks } from './checks.ts';
 import { findTool } from './client-tools.ts';
+import { presentLines, useLine } from './containerd-lines.ts';
 
 const execute = promisify(execFile);
 const commandTimeoutMs = 60_000;
@@ -178,60 +180,64 @@ async function checkNerdctl(nerdctl: ClientCommand, checks: Checks): Promise<voi
   });
 }
 
-const shim = shimUnderTest();
 const results: CheckResult[] = [];
 const report = (result: CheckResult): void => {
   results.push(result);
   const mark = { pass: '✓', fail: '✗', 'not applicable': '–' }[result.outcome];
   console.log(`  ${mark} ${result.name} (${result.milliseconds} ms): ${result.detail}`);
 };
-const containerd = await PrivateContainerd.start(shim.containerd);
-const folder = await mkdtemp(join(tmpdir(), 'spinshim-clients-'));
-try {
-  const app = await appImage(appFolder('hello'), { paths: ['spin.toml', 'hello.wasm'] });
-  const [crictl, nerdctl] = [findTool('crictl'), findTool('nerdctl')];
-  const endpoint = `unix://${containerd.address}`;
-  await importImage(containerd, app, image);
-  if (crictl === undefined)
-    console.error('NOT TESTED: crictl is not built; "node test/lines/build.ts" builds it');
-  else {
-    const flags = [
-      '--config',
-      '/dev/null',
-      '--timeout',
-      '60s',
-      '--runtime-endpoint',
-      endpoint,
-      '--image-endpoint',
-      endpoint,
-    ];
-    await checkCrictl(new ClientCommand(crictl, flags), containerd, new Checks(report, async () => {}));
+
+/** All checks on one line of containerd, whose programs are first on the PATH. */
+async function checkClients(line: string): Promise<void> {
+  console.log(`containerd ${line}`);
+  const containerd = await PrivateContainerd.start(shimUnderTest().containerd);
+  const folder = await mkdtemp(join(tmpdir(), 'spinshim-clients-'));
+  try {
+    const app = await appImage(appFolder('hello'), { paths: ['spin.toml', 'hello.wasm'] });
+    const [crictl, nerdctl] = [findTool('crictl'), findTool('nerdctl')];
+    const endpoint = `unix://${containerd.address}`;
+    await importImage(containerd, app, image);
+    if (crictl === undefined)
+      console.error('NOT TESTED: crictl is not built; "node test/lines/build.ts" builds it');
+    else {
+      const flags = [
+        ...['--config', '/dev/null', '--timeout', '60s'],
+        ...['--runtime-endpoint', endpoint, '--image-endpoint', endpoint],
+      ];
+      await checkCrictl(new ClientCommand(crictl, flags), containerd, new Checks(report, async () => {}));
+    }
+    if (nerdctl === undefined)
+      console.error('NOT TESTED: nerdctl is not built; "node test/lines/build.ts" builds it');
+    else {
+      const networks = join(folder, 'networks');
+      await mkdir(networks);
+      await writeFile(
+        join(networks, '10-spinshim.conflist'),
+        cniConfig('spinshim', freeSubnet(), join(containerdPaths(containerd.folder).cniData, 'nerdctl')),
+      );
+      const flags = [
+        ...['--address', containerd.address, '--namespace', 'k8s.io'],
+        ...['--snapshotter', containerd.snapshotter, '--data-root', join(folder, 'data')],
+        ...['--cni-netconfpath', networks, '--cni-path', '/usr/lib/cni', '--cgroup-manager', 'cgroupfs'],
+      ];
+      const command = new ClientCommand(nerdctl, flags);
+      await checkNerdctl(
+        command,
+        new Checks(report, async () => {
+          for (const name of ['app', 'forced']) await command.run('rm', '--force', name).catch(() => {});
+        }),
+      );
+    }
+  } finally {
+    await containerd.cleanup();
+    await rm(folder, { recursive: true, force: true });
   }
-  if (nerdctl === undefined)
-    console.error('NOT TESTED: nerdctl is not built; "node test/lines/build.ts" builds it');
-  else {
-    const networks = join(folder, 'networks');
-    await mkdir(networks);
-    await writeFile(
-      join(networks, '10-spinshim.conflist'),
-      cniConfig('spinshim', freeSubnet(), join(containerdPaths(containerd.folder).cniData, 'nerdctl')),
-    );
-    const flags = [
-      ...['--address', containerd.address, '--namespace', 'k8s.io', '--snapshotter', containerd.snapshotter],
-      ...['--data-root', join(folder, 'data'), '--cni-netconfpath', networks, '--cni-path', '/usr/lib/cni'],
-      ...['--cgroup-manager', 'cgroupfs'],
-    ];
-    const command = new ClientCommand(nerdctl, flags);
-    await checkNerdctl(
-      command,
-      new Checks(report, async () => {
-        for (const name of ['app', 'forced']) await command.run('rm', '--force', name).catch(() => {});
-      }),
-    );
-  }
-} finally {
-  await containerd.cleanup();
-  await rm(folder, { recursive: true, force: true });
+}
+
+const named = process.argv.slice(2);
+for (const line of named.length > 0 ? named : presentLines()) {
+  useLine(line);
+  await checkClients(line);
 }
 const failed = results.filter(({ outcome }) => outcome === 'fail').length;
 console.log(`${results.length - failed} passed, ${failed} failed`);

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { releaseOf } from '../support/containerd-config.ts';
 import { testCache } from './client-tools.ts';
 
 /** One release line of containerd, at the patch release it is tested with. */
@@ -31,4 +32,37 @@ export function binFolder({ version }: ContainerdLine): string {
 /** True when every program of the line is there; they appear together. */
 export function isBuilt(line: ContainerdLine): boolean {
   return programs.every((name) => existsSync(join(binFolder(line), name)));
+}
+
+const ownPath = process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Puts the programs of a line first on this process's PATH, where a private containerd finds them; for the line of the
+ * PATH itself nothing is put there. Throws for a line that is not known, or that `build.ts` has not built.
+ */
+export function useLine(name: string): void {
+  process.env.PATH = ownPath;
+  const line = containerdLines.find((candidate) => candidate.line === name);
+  if (line !== undefined && isBuilt(line)) process.env.PATH = `${binFolder(line)}:${ownPath}`;
+  else if (name !== pathLine()) {
+    const known = containerdLines.map((candidate) => candidate.line).join(', ');
+    throw new Error(`containerd ${name} is not there: "node test/lines/build.ts" builds ${known}`);
+  }
+}
+
+/** Line of the containerd on the PATH, undefined when there is none. */
+export function pathLine(): string | undefined {
+  try {
+    const { major, minor } = releaseOf();
+    return `${major}.${minor}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Every line that is there: that of the PATH and those that are built. */
+export function presentLines(): string[] {
+  const own = pathLine();
+  const built = containerdLines.filter((line) => isBuilt(line)).map(({ line }) => line);
+  return [...new Set([...(own === undefined ? [] : [own]), ...built])];
 }

@@ -25,19 +25,35 @@ const group =
 /** Debian's static busybox has no pgrep, which the suite calls. */
 const pgrep = '#!/bin/sh\nexec pidof "$@"\n';
 
+/** Nor ipcs. */
+const ipcs = '#!/bin/sh\nexec cat /proc/sysvipc/shm\n';
+
+/**
+ * A shell of its own only for `ls` by itself, which one spec has hidden from the container: Debian's busybox has ls within it
+ * and would not look for the program, and it words the refusal in another way than the busybox of the suite.
+ */
+const shell = `#!/bin/busybox sh
+[ "$*" = '-c ls' ] || exec /bin/busybox sh "$@"
+refused=$(/bin/ls 2>&1) && exec echo "$refused"
+echo "/bin/sh: ls: \${refused##*: }" >&2
+exit 126
+`;
+
 type BusyboxOptions = {
   readonly user?: string;
   readonly env?: readonly string[];
   /** Makes images differ that are to have different ids. */
   readonly mark?: string;
-  /** A static program that is the entrypoint in place of a shell. */
-  readonly server?: Buffer;
+  /** A static program, its path in the image, and whether whoever runs it becomes root. */
+  readonly program?: { readonly path: string; readonly content: Buffer; readonly isSetuid?: boolean };
+  /** In place of a shell. */
+  readonly entrypoint?: readonly string[];
 };
 
 /** An image around a static busybox: the program, a link for each of its applets, and two users. */
 async function busyboxImage(
   binary: string,
-  { user, env, mark = '', server }: BusyboxOptions = {},
+  { user, env, mark = '', program, entrypoint }: BusyboxOptions = {},
 ): Promise<OciImage> {
   const applets = execFileSync(binary, ['--list'], { encoding: 'utf8' }).trim().split('\n');
   const archive = pack();
@@ -47,6 +63,8 @@ async function busyboxImage(
     ['etc', 0o755],
     ['root', 0o700],
     ['tmp', 0o1777],
+    ['var', 0o755],
+    ['var/run', 0o755],
   ] as const) {
     archive.entry({ name: `${name}/`, type: 'directory', mode, mtime });
   }
@@ -55,9 +73,14 @@ async function busyboxImage(
   // A file of its own: one spec hides /bin/ls and goes on to run a shell.
   archive.entry({ name: 'bin/ls', mode: 0o755, mtime }, busybox);
   archive.entry({ name: 'bin/pgrep', mode: 0o755, mtime }, pgrep);
-  if (server !== undefined) archive.entry({ name: 'server', mode: 0o755, mtime }, server);
+  archive.entry({ name: 'bin/ipcs', mode: 0o755, mtime }, ipcs);
+  archive.entry({ name: 'bin/sh', mode: 0o755, mtime }, shell);
+  if (program !== undefined) {
+    const mode = program.isSetuid === true ? 0o4755 : 0o755;
+    archive.entry({ name: program.path.slice(1), mode, mtime }, program.content);
+  }
   for (const applet of applets) {
-    if (['busybox', 'ls', 'pgrep'].includes(applet)) continue;
+    if (['busybox', 'ls', 'pgrep', 'sh'].includes(applet)) continue;
     archive.entry({ name: `bin/${applet}`, type: 'symlink', linkname: 'busybox', mtime });
   }
   archive.entry({ name: 'etc/passwd', mtime }, passwd);
@@ -71,7 +94,7 @@ async function busyboxImage(
     architecture: hostArch,
     os: 'linux',
     config: {
-      ...(server === undefined ? { Cmd: ['sh'] } : { Entrypoint: ['/server'] }),
+      ...(entrypoint === undefined ? { Cmd: ['sh'] } : { Entrypoint: entrypoint }),
       Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...(env ?? [])],
       ...(user !== undefined && { User: user }),
     },
@@ -84,6 +107,9 @@ async function busyboxImage(
     platform: { os: 'linux', architecture: hostArch },
   });
 }
+
+/** nginx, as far as the suite looks at it: its pid in a file, and what it calls itself. */
+const nginxStart = 'echo $$ > /var/run/nginx.pid; exec /nginx "master process"';
 
 /** Where the suite looks for its image for host networking, and the port it expects there. */
 const hostNetworkWeb = `k8s-staging-cri-tools/hostnet-nginx-${hostArch}`;
@@ -103,7 +129,9 @@ export async function pushCritestImages(
     pushImage(registry, image, repository, tag);
   const [common, web] = ['e2e-test-images/busybox', 'e2e-test-images/nginx'] as const;
   if (workload === 'apps') {
-    await pushFolder(registry, 'universal', undefined, `${common}:1.29-2`);
+    // One spec starts three of them in a pod, which has one port 80.
+    const env = ['SPIN_HTTP_LISTEN_ADDR=0.0.0.0:0'];
+    await push(await appImage(helloFolder, { paths: helloFiles, env }), common, '1.29-2');
     await pushFolder(registry, 'universal', undefined, `${web}:1.14-2`);
     await push(
       await appImage(helloFolder, {
@@ -114,11 +142,22 @@ export async function pushCritestImages(
     );
   } else {
     await push(await busyboxImage(busybox), common, '1.29-2');
-    const server = await staticProgram('http');
-    const image = await busyboxImage(busybox, { server });
-    await push(image, web, '1.14-2');
-    await push(image, 'e2e-test-images/httpd', '2.4.39-4');
-    await push(await busyboxImage(busybox, { server, env: [`PORT=${hostNetworkPort}`] }), hostNetworkWeb);
+    const content = await staticProgram('http');
+    const nginx = { program: { path: '/nginx', content }, entrypoint: ['/bin/sh', '-c', nginxStart] };
+    await push(await busyboxImage(busybox, nginx), web, '1.14-2');
+    await push(await busyboxImage(busybox, { ...nginx, env: [`PORT=${hostNetworkPort}`] }), hostNetworkWeb);
+    const entrypoint = ['/bin/sh', '-c', 'echo httpd starts; exec /httpd'];
+    await push(
+      await busyboxImage(busybox, { program: { path: '/httpd', content }, entrypoint }),
+      'e2e-test-images/httpd',
+      '2.4.39-4',
+    );
+    const uid = { path: '/effective-uid', content: await staticProgram('effective-uid'), isSetuid: true };
+    await push(
+      await busyboxImage(busybox, { program: uid, entrypoint: [uid.path] }),
+      'e2e-test-images/nonewprivs',
+      '1.3',
+    );
   }
   await push(await busyboxImage(busybox, { mark: 'pause' }), 'pause', '3.9');
   const own = 'k8s-staging-cri-tools/test-image';

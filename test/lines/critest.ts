@@ -1,8 +1,11 @@
 /**
  * Runs cri-tools' conformance suite through our handler: `critest.ts [--workload apps|linux] [--handler NAME]
- * [--focus REGEX] [--skip REGEX] [--line 2.3] [--shim FOLDER] [--output FILE] [--all]`. Needs `critest`, which
- * `build.ts` builds, and a static `busybox`, on the PATH or named by CRITEST and BUSYBOX; without them nothing runs, and that is said. All images come from a private registry.
- * Prints one line per spec that failed (with `--all` per spec that ran) and the counts; ends with 1 when one failed.
+ * [--focus REGEX] [--skip REGEX] [--line 2.3] [--shim FOLDER] [--output FILE] [--report FILE] [--all]`. Needs `critest`,
+ * which `build.ts` builds, and a static `busybox`, on the PATH or named by CRITEST and BUSYBOX; without them nothing runs,
+ * and that is said. All images come from a private registry. Everything is in network and IPC namespaces of its own: the
+ * suite takes ports of the node, has firewall rules made and leaves shared memory behind.
+ * Prints one line per spec that failed (with `--all` per spec that ran) and the counts; ends with 1 when one failed. The
+ * report is for `critest-table.ts`.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createWriteStream, existsSync } from 'node:fs';
@@ -15,34 +18,18 @@ import { containerdPaths } from '../support/containerd-config.ts';
 import { unmountUnder } from '../support/mounts.ts';
 import { PrivateRegistry } from '../support/registry.ts';
 import { findTool } from './client-tools.ts';
-import { binFolder, containerdLines } from './containerd-lines.ts';
+import { useLine } from './containerd-lines.ts';
 import { pushCritestImages } from './critest-images.ts';
 
-/** What a node of Spin apps alone can be asked: nothing that runs a command in a container. */
+/** What a node of Spin apps alone can be asked: nothing that runs a program in a container. */
 const appSpecs =
-  'Runtime info|PodSandbox|Idempotence|Container runtime should support basic operations|Image Manager|portforward|port mapping';
-/** These look for a program by pgrep, or set a sysctl by one, or start three servers for the same port in one pod. */
-const notForApps = 'execSync with timeout|sysctls|three created containers';
-/**
- * What nothing here could pass, runc's handler neither: images of the suite's own registry that no busybox stands in
- * for (nginx's pid file and process title, httpd's log, ipcmk, a setuid program), a CNI plugin that the test network
- * does not have, and a metric (container_threads) that containerd lacks here.
- */
-const notHere = [
-  'public image with digest',
-  'port mapping with host port',
-  'NoNewPrivs',
-  'NamespaceOption runtime should support (HostPID|HostIpc|ContainerPID)',
-  'multiple containers in a pod should support container log',
-  'support MaskedPaths',
-  'listing pod sandbox metrics',
-].join('|');
-
-/** containerd 1.6 answers with an error of its own; no shim is asked. */
-const notIn16 = 'Stop(PodSandbox|Container) should not return an error if not found';
+  'Runtime info|PodSandbox|Idempotence|Container runtime should support basic operations|Image |portforward|port mapping';
 
 /** Most characters of a failure that are printed. */
 const maxMessage = 400;
+
+/** Set for the run in namespaces of its own. */
+const insideVariable = 'SPINSHIM_CRITEST_INSIDE';
 
 /** Registries the suite names; containerd asks the private one in their place. */
 const suiteRegistries = ['registry.k8s.io', 'k8s.gcr.io', 'gcr.io'];
@@ -56,13 +43,13 @@ const { values: flags } = parseArgs({
     line: { type: 'string' },
     shim: { type: 'string', default: join(import.meta.dirname, '..', '..', 'dist', 'bin') },
     output: { type: 'string' },
+    report: { type: 'string' },
     all: { type: 'boolean', default: false },
   },
 });
-const { workload } = flags;
-if (workload !== 'apps' && workload !== 'linux')
-  throw new Error(`--workload is "${workload}": apps or linux`);
-const focus = flags.focus ?? (workload === 'apps' ? appSpecs : '');
+const { workload: kind } = flags;
+if (kind !== 'apps' && kind !== 'linux') throw new Error(`--workload is "${kind}": apps or linux`);
+const focus = flags.focus ?? (kind === 'apps' ? appSpecs : '');
 
 const { CRITEST: critest = findTool('critest') ?? 'critest', BUSYBOX: busybox = 'busybox' } = process.env;
 
@@ -83,6 +70,20 @@ type Spec = {
   readonly Failure?: { readonly Message: string };
 };
 
+/** What `critest-table.ts` reads: one run of the suite. */
+export type CritestReport = {
+  /** As containerd tells it. */
+  readonly version: string;
+  readonly handler: string;
+  readonly workload: 'apps' | 'linux';
+  readonly specs: readonly {
+    readonly name: string;
+    /** Ginkgo's word: passed, failed, skipped and others. */
+    readonly state: string;
+    readonly message: string;
+  }[];
+};
+
 /** Makes containerd take the suite's images from a registry of ours, and from nowhere else. */
 async function redirect(node: PrivateContainerd, registry: PrivateRegistry): Promise<void> {
   const text = `server = "${registry.url}"\n[host."${registry.url}"]\ncapabilities = ["pull", "resolve"]\n`;
@@ -96,6 +97,7 @@ async function redirect(node: PrivateContainerd, registry: PrivateRegistry): Pro
 async function run(node: PrivateContainerd, program: string, skip: string): Promise<Spec[]> {
   const reports = await mkdtemp(join(tmpdir(), 'spinshim-critest-'));
   const report = join(reports, 'report.json');
+  const { nri } = containerdPaths(node.folder);
   try {
     const args = [
       `-runtime-endpoint=unix://${node.address}`,
@@ -104,6 +106,7 @@ async function run(node: PrivateContainerd, program: string, skip: string): Prom
       `-ginkgo.json-report=${report}`,
       `-ginkgo.focus=${focus}`,
       '-ginkgo.no-color',
+      ...(existsSync(nri) ? [`-nri-socket=${nri}`] : []),
     ];
     if (skip !== '') args.push(`-ginkgo.skip=${skip}`);
     const child = spawn(program, args, {
@@ -134,38 +137,48 @@ async function run(node: PrivateContainerd, program: string, skip: string): Prom
   }
 }
 
-const program = find(critest);
-const box = find(busybox);
-if (program === undefined || box === undefined) {
-  console.error(
-    `NOT RUN: needs critest (${program ?? 'missing'}) and a static busybox (${box ?? 'missing'})`,
-  );
-} else {
-  const line = containerdLines.find((candidate) => candidate.line === flags.line);
-  if (flags.line !== undefined && line === undefined) throw new Error(`no containerd line "${flags.line}"`);
-  if (line !== undefined) process.env.PATH = `${binFolder(line)}:${process.env.PATH ?? ''}`;
+/** Runs this script once more in namespaces of its own, where it has `insideVariable`; gives its exit code. */
+function runInside(): number {
+  const script = 'ip link set lo up && exec "$0" "$@"';
+  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+  const { status, error } = spawnSync('unshare', ['--net', '--ipc', 'sh', '-c', script, ...command], {
+    stdio: 'inherit',
+    env: { ...process.env, [insideVariable]: '1' },
+  });
+  if (error !== undefined) throw error;
+  return status ?? 1;
+}
+
+async function runSuite(program: string, box: string, kind: CritestReport['workload']): Promise<void> {
+  if (flags.line !== undefined) useLine(flags.line);
   const registry = await PrivateRegistry.start();
   try {
-    await pushCritestImages(registry, box, workload);
-    const node = await PrivateContainerd.start({ shimDir: flags.shim, registries: [registry.host] });
+    await pushCritestImages(registry, box, kind);
+    const node = await PrivateContainerd.start({
+      shimDir: flags.shim,
+      registries: [registry.host],
+      nri: true,
+      hostPorts: true,
+    });
     try {
       await redirect(node, registry);
-      const { runtime_version } = await node.cri.version();
-      const usual = workload === 'apps' ? `${notForApps}|${notHere}` : notHere;
-      const skip = flags.skip ?? (/^v?1\.6\./.test(runtime_version) ? `${usual}|${notIn16}` : usual);
-      const specs = (await run(node, program, skip)).filter(
-        ({ State }) => State !== 'skipped' && State !== 'pending',
-      );
-      const failed = specs.filter(({ State }) => State !== 'passed');
-      for (const { ContainerHierarchyTexts: above, LeafNodeText: text, State, Failure } of flags.all
-        ? specs
-        : failed) {
-        const message = (Failure?.Message ?? '').replaceAll(/\s+/g, ' ').slice(0, maxMessage);
-        console.log(`${State}: ${[...(above ?? []), text].join(' ')}${message === '' ? '' : `: ${message}`}`);
+      const { runtime_version: version } = await node.cri.version();
+      const specs = (await run(node, program, flags.skip ?? '')).map((spec) => ({
+        name: [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' '),
+        state: spec.State,
+        message: (spec.Failure?.Message ?? '').replaceAll(/\s+/g, ' ').slice(0, maxMessage),
+      }));
+      const ran = specs.filter(({ state }) => state !== 'skipped' && state !== 'pending');
+      const failed = ran.filter(({ state }) => state !== 'passed');
+      for (const { name, state, message } of flags.all ? specs : failed)
+        console.log(`${state}: ${name}${message === '' ? '' : `: ${message}`}`);
+      const title = `containerd ${version}, handler ${flags.handler}, ${kind}`;
+      console.log(`${title}: ${ran.length - failed.length} of ${ran.length} specs passed`);
+      if (flags.report !== undefined) {
+        const report: CritestReport = { version, handler: flags.handler, workload: kind, specs };
+        await writeFile(flags.report, JSON.stringify(report));
       }
-      const title = `containerd ${runtime_version}, handler ${flags.handler}, ${workload}`;
-      console.log(`${title}: ${specs.length - failed.length} of ${specs.length} specs passed`);
-      if (specs.length === 0 || failed.length > 0) process.exitCode = 1;
+      if (ran.length === 0 || failed.length > 0) process.exitCode = 1;
     } finally {
       await node.cleanup();
     }
@@ -173,3 +186,12 @@ if (program === undefined || box === undefined) {
     await registry.stop();
   }
 }
+
+const program = find(critest);
+const box = find(busybox);
+if (program === undefined || box === undefined) {
+  console.error(
+    `NOT RUN: needs critest (${program ?? 'missing'}) and a static busybox (${box ?? 'missing'})`,
+  );
+} else if (process.env[insideVariable] === undefined) process.exitCode = runInside();
+else await runSuite(program, box, kind);

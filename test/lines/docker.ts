@@ -1,7 +1,8 @@
 /**
  * What people type where Docker is: a real Docker daemon and client (built by `build.ts`) on a containerd of the test's
- * own, with our shim as a runtime, once with images in containerd and once with Docker's own store. Writes a line for
- * each check, ends with 1 when one failed; says so when Docker is not built.
+ * own, with our shim as a runtime, with images in containerd and in Docker's own store: `docker.ts [--line 2.3]
+ * [--store docker|containerd] [DAEMON...]`, where a daemon is `dockerd`, `dockerd-25` and so on; without any, releases 28 and 29.
+ * Writes a line for each check, ends with 1 when one failed; says so when Docker is not built.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -9,6 +10,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { appFolder } from '../support/apps.ts';
 import { cgroupFolders } from '../support/cgroups.ts';
 import { PrivateContainerd } from '../support/containerd.ts';
@@ -20,6 +22,7 @@ import { waitFor } from '../support/wait.ts';
 import { imageForms } from './app-images.ts';
 import { type CheckResult, Checks, NotApplicable } from './checks.ts';
 import { findTool } from './client-tools.ts';
+import { useLine } from './containerd-lines.ts';
 import { PrivateDocker } from './docker-daemon.ts';
 
 const runtime = 'io.containerd.spin.v2';
@@ -417,7 +420,7 @@ async function checkStore(
       const node = new SpinDocker(docker, containerd, store);
       const checks = new Checks(report, () => node.clear());
       console.log(
-        `docker ${await docker.ask('version', '--format', '{{.Server.Version}}')}, images in ${store}'s store`,
+        `docker ${await docker.ask('version', '--format', '{{.Server.Version}}')} on containerd ${flags.line ?? 'of the PATH'}, images in ${store}'s store`,
       );
       await docker.reachRegistry(registry.host);
       await buildImages(docker);
@@ -447,18 +450,25 @@ function report(result: CheckResult): void {
   const mark = { pass: '✓', fail: '✗', 'not applicable': '–' }[result.outcome];
   console.log(`  ${mark} ${result.name} (${result.milliseconds} ms): ${result.detail}`);
 }
+const { values: flags, positionals: wanted } = parseArgs({
+  allowPositionals: true,
+  options: { line: { type: 'string' }, store: { type: 'string' } },
+});
+if (flags.line !== undefined) useLine(flags.line);
 const [docker, proxy] = [findTool('docker'), findTool('docker-proxy')];
-/** Release 28 keeps images itself unless it is told otherwise, 29 in containerd. */
-const daemons = [
-  { name: 'dockerd', store: 'docker' },
-  { name: 'dockerd', store: 'containerd' },
-  { name: 'dockerd-29', store: 'containerd' },
-] as const;
-for (const { name, store } of daemons) {
+for (const name of wanted.length > 0 ? wanted : ['dockerd', 'dockerd-29']) {
   const dockerd = findTool(name);
-  if (dockerd === undefined || docker === undefined || proxy === undefined)
-    console.error(`NOT TESTED: ${name} or its client is not built; "node test/lines/build.ts" builds them`);
-  else await checkStore(store, { dockerd, docker, proxyFolder: dirname(proxy) });
+  // Release 29 keeps images in containerd unless it is told otherwise, those before it themselves.
+  for (const store of name === 'dockerd-29'
+    ? (['containerd'] as const)
+    : (['docker', 'containerd'] as const)) {
+    if (flags.store !== undefined && flags.store !== store) continue;
+    if (dockerd === undefined || docker === undefined || proxy === undefined)
+      console.error(
+        `NOT TESTED: ${name} or its client is not built; "node test/lines/build.ts ${name}" builds it`,
+      );
+    else await checkStore(store, { dockerd, docker, proxyFolder: dirname(proxy) });
+  }
 }
 const count = (outcome: CheckResult['outcome']): number =>
   results.filter((result) => result.outcome === outcome).length;

@@ -64,6 +64,7 @@ try {
         sandboxImage: 'spinshim.test/pause:1',
         runtimes,
         debug: false,
+        nri: false,
         extra: '',
       };
       await writeFile(containerdPaths(home).config, containerdConfig(input));

@@ -23,6 +23,8 @@ export type ConfigInput = {
   readonly sandboxImage: string;
   readonly runtimes: readonly RuntimeHandler[];
   readonly debug: boolean;
+  /** Let plugins of the node resource interface in, at `nri` of `containerdPaths`; from 1.7 on. */
+  readonly nri: boolean;
   /** TOML appended at the end. */
   readonly extra: string;
 };
@@ -43,6 +45,7 @@ export function containerdPaths(folder: string) {
     fifoDir: join(folder, 'fifo'),
     podLogs: join(folder, 'logs'),
     runcRoot: join(folder, 'runc'),
+    nri: join(folder, 'nri.sock'),
   } as const;
 }
 
@@ -66,7 +69,7 @@ export function containerdConfig(input: ConfigInput, release: Release = releaseO
     `version = ${release.major === 1 ? 2 : 3}`,
     `root = ${quote(paths.root)}`,
     `state = ${quote(paths.state)}`,
-    'disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.nri.v1.nri"]',
+    `disabled_plugins = ${list([...snapshotters, ...(input.nri ? [] : [nri])])}`,
     'required_plugins = ["io.containerd.grpc.v1.cri"]',
     '[grpc]',
     `address = ${quote(paths.address)}`,
@@ -75,9 +78,26 @@ export function containerdConfig(input: ConfigInput, release: Release = releaseO
     `level = ${quote(input.debug ? 'debug' : 'info')}`,
     '[plugins."io.containerd.internal.v1.opt"]',
     `path = ${quote(join(input.folder, 'opt'))}`,
+    ...(input.nri ? nriTable(input.folder) : []),
     ...cri,
   ];
   return `${lines.join('\n')}\n${input.extra}\n`;
+}
+
+/** Snapshotters that nothing here has. */
+const snapshotters = ['aufs', 'btrfs', 'devmapper', 'zfs'].map(
+  (name) => `io.containerd.snapshotter.v1.${name}`,
+);
+const nri = 'io.containerd.nri.v1.nri';
+
+function nriTable(folder: string): string[] {
+  return [
+    `[plugins.${quote(nri)}]`,
+    'disable = false',
+    `socket_path = ${quote(containerdPaths(folder).nri)}`,
+    `plugin_path = ${quote(join(folder, 'nri-plugins'))}`,
+    `plugin_config_path = ${quote(join(folder, 'nri-config'))}`,
+  ];
 }
 
 /** The CRI plugin of containerd 1.x. */
@@ -147,10 +167,15 @@ function runtimeTables(parent: string, runtimes: readonly RuntimeHandler[]): str
   return lines;
 }
 
-/** CNI list with one ptp network and addresses from a folder of our own; no masquerading, so no firewall rules. */
-export function cniConfig(name: string, subnet: string, dataDir: string): string {
+/**
+ * CNI list with one ptp network and addresses from a folder of our own; no masquerading, so no firewall rules, unless
+ * ports of the node are to lead to pods.
+ */
+export function cniConfig(name: string, subnet: string, dataDir: string, hostPorts = false): string {
   const ipam = { type: 'host-local', subnet, dataDir, routes: [{ dst: '0.0.0.0/0' }] };
-  return JSON.stringify({ cniVersion: '0.4.0', name, plugins: [{ type: 'ptp', ipMasq: false, ipam }] });
+  const ports = hostPorts ? [{ type: 'portmap', capabilities: { portMappings: true } }] : [];
+  const plugins = [{ type: 'ptp', ipMasq: false, ipam }, ...ports];
+  return JSON.stringify({ cniVersion: '0.4.0', name, plugins });
 }
 
 /** A TOML basic string; JSON's escapes are a subset of TOML's. */

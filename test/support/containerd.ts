@@ -49,6 +49,10 @@ export type ContainerdOptions = {
   readonly registries?: readonly string[];
   /** Log level debug; shims then get `-debug` too. */
   readonly debug?: boolean;
+  /** Let plugins of the node resource interface in; from 1.7 on. */
+  readonly nri?: boolean;
+  /** Let ports of the node lead to pods. This makes firewall rules: only in a network namespace of the test's own. */
+  readonly hostPorts?: boolean;
 };
 
 /** What cleanup had to do by force; empty lists after an orderly end. */
@@ -262,7 +266,7 @@ export class PrivateContainerd {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     }
     for (const host of options.registries ?? []) await this.allowRegistry(host);
-    const network = cniConfig(this.#network, this.subnet, paths.cniData);
+    const network = cniConfig(this.#network, this.subnet, paths.cniData, options.hostPorts);
     await writeFile(join(paths.cniConf, '10-test.conflist'), network);
     const config = containerdConfig({
       folder: this.folder,
@@ -270,6 +274,7 @@ export class PrivateContainerd {
       sandboxImage,
       runtimes: this.#handlers(),
       debug: options.debug ?? false,
+      nri: options.nri ?? false,
       extra: options.configExtra ?? '',
     });
     await writeFile(paths.config, config);

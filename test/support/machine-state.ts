@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { cgroupRoots } from './cgroups.ts';
+import { cgroupFolders, cgroupRoots } from './cgroups.ts';
 import { mountTable } from './mounts.ts';
 
 /** What must be the same on the machine after a private containerd was cleaned up as before it started. */
@@ -29,6 +29,54 @@ export function machineState() {
       : [],
     shimSockets: existsSync('/run/containerd/s') ? readdirSync('/run/containerd/s').sort() : [],
   };
+}
+
+/** The machine's own tables, as they must be again when a node with all its pods is gone. */
+export function machineTables() {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const spaces = pids.map((pid) => namespacesOf(pid));
+  const own = namespacesOf('self');
+  return {
+    mounts: mountTable()
+      .map(({ mountPoint, type }) => `${type} ${mountPoint}`)
+      .sort(),
+    namespaces: [...new Set(spaces.flat())].sort(),
+    'processes of ours or in other namespaces': pids
+      .filter((_, index) => spaces[index]?.some((space) => !own.includes(space)) ?? false)
+      .concat(pids.filter((pid) => environmentOf(pid).includes('SPINSHIM_TEST_INSTANCE=')))
+      .map((pid) => `${pid} ${commandOf(pid)}`)
+      .sort(),
+    cgroups: cgroupFolders('/').sort(),
+    sockets: pathSockets(),
+    'network links': readdirSync('/sys/class/net').sort(),
+    'entries of /run/containerd': existsSync('/run/containerd')
+      ? readdirSync('/run/containerd', { recursive: true, encoding: 'utf8' }).sort()
+      : [],
+  };
+}
+
+/** `net:[4026531840]` and its like; empty for a process that is gone or may not be looked at. */
+function namespacesOf(pid: string): string[] {
+  try {
+    const folder = `/proc/${pid}/ns`;
+    return readdirSync(folder).map((name) => readlinkSync(join(folder, name)));
+  } catch {
+    return [];
+  }
+}
+
+function environmentOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** Unix sockets that are bound to a path, of this network namespace. */
+function pathSockets(): string[] {
+  const lines = readFileSync('/proc/net/unix', 'utf8').trim().split('\n').slice(1);
+  return [...new Set(lines.flatMap((line) => line.split(/\s+/).slice(7)))].sort();
 }
 
 /** Command line of a process with blanks between the words; empty when it is gone. */

@@ -8,7 +8,7 @@ const run = promisify(execFile);
 const compiled = new Map<string, Promise<Buffer>>();
 
 /** The C programs of `test/support/c`. */
-export type StaticProgram = 'pause' | 'http' | 'sidecar';
+export type StaticProgram = 'pause' | 'http' | 'sidecar' | 'effective-uid';
 
 /** Compiles one of our C programs to a static executable with `cc`, once per process, and gives its bytes. */
 export function staticProgram(name: StaticProgram): Promise<Buffer> {
