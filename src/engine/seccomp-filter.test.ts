@@ -10,7 +10,10 @@ type Call = { readonly number: number; readonly first?: number; readonly archite
 const pid = 4321;
 const allowed = 'allowed';
 
-function decide(filter: Uint8Array, { number, first = 0, architecture = auditArchitectures.x64 }: Call): string {
+function decide(
+  filter: Uint8Array,
+  { number, first = 0, architecture = auditArchitectures.x64 }: Call,
+): string {
   return describeAnswer(runFilter(filter, { number, args: [BigInt(first)], architecture }));
 }
 
