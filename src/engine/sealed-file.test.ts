@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { appendFile, chmod, link, open, readFile, rename, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
 import { type CheckedFile, type OpenOptions, SealedFile, writeSealed } from './sealed-file.ts';
 import { temporaryFolder } from './test-engine.ts';
 
@@ -59,6 +61,45 @@ test('a file that is known is mapped and not checked; released, nothing is left 
   assert.equal(file.payload.length, 0);
   file.release();
   assert.deepEqual(holdsOf(path), []);
+});
+
+test('a file that is known and cannot be mapped is read and checked', async (t) => {
+  const { known } = await sealedFile(t);
+  const folder = import.meta.dirname;
+  const script = `
+    import { bpf, callAnswers, callOffsets, encodeBpf } from ${JSON.stringify(join(folder, '../bpf.ts'))};
+    import { installSeccompFilter } from ${JSON.stringify(join(folder, '../linux-rights.ts'))};
+    import { machine, systemCallNumber } from ${JSON.stringify(join(folder, '../system-calls.ts'))};
+    import { SealedFile } from ${JSON.stringify(join(folder, 'sealed-file.ts'))};
+    const options = { label: ${JSON.stringify(label)}, maxBytes: 1_000_000, known: ${JSON.stringify(known)} };
+    const open = (key) => {
+      let checked = 'not checked';
+      const file = SealedFile.open(options.known.path, { ...options, key: () => { checked = 'checked'; return key; } });
+      const outcome = [checked, file.isMappable(), file.payload.toString().length, file.checked?.identity === options.known.identity];
+      file.release();
+      return outcome;
+    };
+    const before = open(Buffer.alloc(32, 1));
+    // mmap of a descriptor that is one.
+    installSeccompFilter(encodeBpf([
+      [bpf.load, callOffsets.number],
+      [bpf.jumpEqual, systemCallNumber('mmap', machine), 0, 3],
+      [bpf.load, callOffsets.argument(4)],
+      [bpf.jumpEqual, 0xffffffff, 1, 0],
+      [bpf.give, callAnswers.fail(13)],
+      [bpf.give, callAnswers.allow],
+    ]), false);
+    let refusal = '';
+    try { open(Buffer.alloc(32, 2)); } catch (error) { refusal = error.code; }
+    console.log(JSON.stringify([before, open(Buffer.alloc(32, 1)), refusal]));`;
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    ...['--no-warnings', '--input-type=module', '-e', script],
+  ]);
+  assert.deepEqual(JSON.parse(stdout), [
+    ['not checked', true, payload.length, true],
+    ['checked', false, payload.length, true],
+    'data-loss',
+  ]);
 });
 
 test('a descriptor that was taken stays open', async (t) => {

@@ -23,7 +23,7 @@ import { nodeCrypto } from '../node-crypto.ts';
  * very bytes that were checked; nothing is opened twice. Reading is synchronous: it is done where nothing else waits.
  *
  * A file that was checked is known by its identity from then on: one that still has it is not checked again, and mapped in
- * place of being read (decision 17).
+ * place of being read (decision 17). Where it cannot be mapped it is read and checked as any other.
  */
 
 /** Bytes of the key, and of the code in front of a payload. */
@@ -164,10 +164,9 @@ export class SealedFile {
       const age = Date.now() - Number(found.mtimeMs);
       const isNoted = touch && Math.abs(age) > useGrainMs;
       const info = isNoted ? noteUse(fd) : found;
-      if (isKnown) {
-        const bytes = Buffer.from(mapFile(fd, Number(info.size)));
-        return new SealedFile(fd, bytes.subarray(codeBytes), true, knownAs(path, info));
-      }
+      const mapped = isKnown ? mapWhole(fd, Number(info.size)) : undefined;
+      if (mapped !== undefined)
+        return new SealedFile(fd, Buffer.from(mapped).subarray(codeBytes), true, knownAs(path, info));
       const before = knownAs(path, info);
       const payload = checkSeal(readAll(fd, Number(info.size)), path, key(), label);
       const after = knownAs(path, fstatSync(fd, { bigint: true }));
@@ -185,12 +184,9 @@ export class SealedFile {
 
   /** Whether this process may still map it: an AppArmor profile that was taken since counts for open descriptors, too. */
   isMappable(): boolean {
-    try {
-      unmapFile(mapFile(this.#fd, 1));
-      return true;
-    } catch {
-      return false;
-    }
+    const mapped = mapWhole(this.#fd, 1);
+    if (mapped !== undefined) unmapFile(mapped);
+    return mapped !== undefined;
   }
 
   /** Hands the descriptor over, to who closes it. */
@@ -208,6 +204,15 @@ export class SealedFile {
     }
     if (this.#isOpen) closeSync(this.#fd);
     this.#isOpen = false;
+  }
+}
+
+/** The whole of a file; undefined where this system, or what this process may do, does not let us map it. */
+function mapWhole(fd: number, size: number): ArrayBuffer | undefined {
+  try {
+    return mapFile(fd, size);
+  } catch {
+    return undefined;
   }
 }
 
