@@ -146,7 +146,15 @@ describe('the security context of a pod', { timeout: 180_000 }, () => {
       [
         'no-files',
         { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['openat'], action: 'SCMP_ACT_KILL' }] },
-        /it may refuse a system call that an engine needs/,
+        /the container has a seccomp profile: it may refuse what an engine needs/,
+      ],
+      [
+        'no-opening',
+        {
+          defaultAction: 'SCMP_ACT_ALLOW',
+          syscalls: [{ names: ['open', 'openat', 'openat2'], action: 'SCMP_ACT_ERRNO', errnoRet: 13 }],
+        },
+        /EACCES; the container has a seccomp profile: it may refuse what an engine needs/,
       ],
     ] as const) {
       test(`that no engine can live with is told of at the start: ${name}`, async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import type { BigIntStats } from 'node:fs';
 import { chmod, chown, mkdir, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -7,9 +8,9 @@ import { promisify } from 'node:util';
 import { fieldOfThreads } from '../../test/support/threads.ts';
 import { type BpfInstruction, bpf, callAnswers, callOffsets, encodeBpf } from '../bpf.ts';
 import { machine, systemCallNumber } from '../system-calls.ts';
-import type { EngineSecurity } from './messages.ts';
+import type { EngineClaim, EngineSecurity } from './messages.ts';
 import type { PreparedApp } from './prepared-app.ts';
-import { fixtures, prepareApp, TestEngine, temporaryFolder } from './test-engine.ts';
+import { fixtures, prepareApp, SuiteCleanup, TestEngine, temporaryFolder } from './test-engine.ts';
 
 const nobodySpecial: EngineSecurity = {
   uid: 1000,
@@ -97,27 +98,93 @@ describe('an engine that belongs to a container', options, () => {
       assert.deepEqual(fieldOfThreads(engine.process.pid, field), [value], field);
   });
 
-  test("serves, loads and drains behind a profile of the pod's that refuses io_uring, booted without the launcher", async (t) => {
-    const refused = ['io_uring_setup', 'io_uring_enter', 'io_uring_register'];
+  /** A claim with a profile of the pod's that answers calls with an errno: all of those names, or those of a condition. */
+  async function profiled(
+    names: readonly string[],
+    errno: number,
+    condition: readonly BpfInstruction[] = [],
+  ): Promise<Partial<EngineClaim>> {
     const program = encodeBpf([
       [bpf.load, callOffsets.number],
-      ...refused.flatMap((name): BpfInstruction[] => [
-        [bpf.jumpEqual, systemCallNumber(name, machine) ?? 0, 0, 1],
-        [bpf.give, callAnswers.fail(1)],
+      ...names.flatMap((name): BpfInstruction[] => [
+        [bpf.jumpEqual, systemCallNumber(name, machine) ?? 0, 0, condition.length + 1],
+        ...condition,
+        [bpf.give, callAnswers.fail(errno)],
       ]),
       [bpf.give, callAnswers.allow],
     ]);
-    const stateDir = await stateDirOf(1000);
     const security = { ...nobodySpecial, filter: { program, isLogged: false } };
-    const engine = await TestEngine.start(t, prepared, { security, stateDir });
+    return { security, stateDir: await stateDirOf(1000) };
+  }
+
+  async function assertServes(engine: TestEngine): Promise<void> {
+    for (let round = 0; round < 3; round++) {
+      assert.deepEqual(await engine.text('/variable/greeting'), [200, 'hello']);
+      assert.deepEqual(await engine.text('/file/static/note.txt'), [200, 'a note']);
+    }
+  }
+
+  test("serves, loads and drains behind a profile of the pod's that refuses io_uring, booted without the launcher", async (t) => {
+    const claim = await profiled(['io_uring_setup', 'io_uring_enter', 'io_uring_register'], 1);
+    const engine = await TestEngine.start(t, prepared, claim);
     const rings = (await readdir(`/proc/${engine.process.pid}/fd`)).map((fd) =>
       readlink(`/proc/${engine.process.pid}/fd/${fd}`).catch(() => ''),
     );
     assert.ok((await Promise.all(rings)).includes('anon_inode:[io_uring]'), 'it has rings, as no pod has');
-    assert.equal(await (await fetch(`${engine.base}/file/static/note.txt`)).text(), 'a note');
+    await assertServes(engine);
     assert.equal((await fetch(`${engine.base}/kv/colour`, { method: 'PUT', body: 'green' })).status, 204);
     engine.process.signal('SIGTERM');
     assert.equal((await engine.process.exited).exitCode, 0);
+  });
+
+  describe("a profile of the pod's that keeps an engine from the store", () => {
+    let neighbour: TestEngine;
+    let stop: () => Promise<void>;
+    const entry = (): string => prepared.components[0]?.entryPath ?? '';
+    let status: BigIntStats;
+
+    before(async () => {
+      const own = new SuiteCleanup();
+      stop = () => own.run();
+      neighbour = await TestEngine.start(own, prepared, {
+        security: nobodySpecial,
+        stateDir: await stateDirOf(1000),
+      });
+      status = await stat(entry(), { bigint: true });
+    });
+    // Whatever happens to the one, the other's entry and memory are as they were.
+    after(async () => {
+      await assertServes(neighbour);
+      const { ino, size, mtimeNs, ctimeNs } = await stat(entry(), { bigint: true });
+      assert.deepEqual(
+        [ino, size, mtimeNs, ctimeNs],
+        [status.ino, status.size, status.mtimeNs, status.ctimeNs],
+      );
+      await stop();
+    });
+
+    test('by mapping: its instances get copies', async (t) => {
+      const maps = async ({ process: { pid } }: TestEngine): Promise<number> =>
+        (await readFile(`/proc/${pid}/maps`, 'utf8')).split('\n').filter((line) => line.endsWith(entry()))
+          .length;
+      // mmap of a descriptor that is one.
+      const claim = await profiled(['mmap'], 13, [
+        [bpf.load, callOffsets.argument(4)],
+        [bpf.jumpEqual, 0xffffffff, 1, 0],
+      ]);
+      const engine = await TestEngine.start(t, prepared, claim);
+      await assertServes(engine);
+      assert.deepEqual([await maps(engine), (await maps(neighbour)) > 0], [0, true]);
+    });
+
+    for (const [what, names, errno, reason] of [
+      ['by opening', ['open', 'openat', 'openat2'], 13, /opening the directory failed with EACCES/],
+      ['by reading', ['pread64'], 1, /cannot be started: EPERM/],
+      ['by protecting memory', ['mprotect'], 1, /the engine process is gone: .*Fatal error/s],
+    ] as const)
+      test(`${what}: it does not start, and says why`, async (t) => {
+        await assert.rejects(TestEngine.start(t, prepared, await profiled(names, errno)), reason);
+      });
   });
 
   test('reads its files, keeps key-values and drains as its user', async (t) => {

@@ -124,7 +124,7 @@ export class SpinContainer implements Workload {
     try {
       return await step();
     } catch (error) {
-      if (!(await this.#held.outOfMemory().catch(() => false))) throw this.#withFilter(error);
+      if (!(await this.#held.outOfMemory().catch(() => false))) throw this.#withProfiles(error);
       const limit = this.#options.bundle.spec.resources.memoryLimit;
       throw new ShimError(
         'resource-exhausted',
@@ -134,14 +134,19 @@ export class SpinContainer implements Workload {
     }
   }
 
-  /** Tells of the pod's seccomp profile with an error that it may be behind. */
-  #withFilter(thrown: unknown): unknown {
-    if (this.#engine === undefined || this.#options.bundle.spec.seccomp.size === 0) return thrown;
+  /** Tells of the pod's profiles with an error that they may be behind. */
+  #withProfiles(thrown: unknown): unknown {
+    const { seccomp, appArmorProfile } = this.#options.bundle.spec;
+    const profiles = [
+      ...(seccomp.size === 0 ? [] : ['a seccomp profile']),
+      ...(['', 'unconfined'].includes(appArmorProfile) ? [] : ['an AppArmor profile']),
+    ];
+    if (this.#engine === undefined || profiles.length === 0) return thrown;
     const error = ShimError.from(thrown);
-    if (!maybeRefused.has(error.code)) return thrown;
+    if (!maybeRefused.has(error.code) && !/\b(EACCES|EPERM)\b/.test(error.message)) return thrown;
     return new ShimError(
       error.code,
-      `${error.message}; the container has a seccomp profile: it may refuse a system call that an engine needs`,
+      `${error.message}; the container has ${profiles.join(' and ')}: it may refuse what an engine needs`,
       { cause: thrown },
     );
   }
