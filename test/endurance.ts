@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { useLine } from './lines/containerd-lines.ts';
 import { type Footprint, quietFootprint } from './support/footprint.ts';
-import { machineTables } from './support/machine-state.ts';
+import { type MachineTables, machineTables } from './support/machine-state.ts';
 import { Pod } from './support/pod.ts';
 import { importMixedImages, mixedImages, startSidecar } from './support/sidecar.ts';
 import { SpinNode } from './support/spin-node.ts';
@@ -65,6 +65,17 @@ async function assertSame(node: SpinNode, before: Footprint): Promise<void> {
   });
 }
 
+/** What is there and was not, and what was and is not. */
+function differences(before: MachineTables, after: MachineTables): string[] {
+  return Object.entries(before).flatMap(([name, entries]) => {
+    const now = Object.entries(after).find(([other]) => other === name)?.[1] ?? [];
+    return [
+      ...now.filter((entry) => !entries.includes(entry)).map((entry) => `more ${name}: ${entry}`),
+      ...entries.filter((entry) => !now.includes(entry)).map((entry) => `fewer ${name}: ${entry}`),
+    ];
+  });
+}
+
 const machineBefore = machineTables();
 const node = await SpinNode.start([]);
 try {
@@ -91,7 +102,7 @@ try {
 }
 if (!flags.shared) {
   await waitFor('the machine of before', () => {
-    assert.deepEqual(machineTables(), machineBefore);
+    assert.deepEqual(differences(machineBefore, machineTables()), []);
     return true;
   });
   const sizes = Object.entries(machineBefore).map(([name, entries]) => `${entries.length} ${name}`);

@@ -31,8 +31,11 @@ export function machineState() {
   };
 }
 
+/** Entries of the machine's own tables, by what they are. */
+export type MachineTables = Readonly<Record<string, readonly string[]>>;
+
 /** The machine's own tables, as they must be again when a node with all its pods is gone. */
-export function machineTables() {
+export function machineTables(): MachineTables {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   const spaces = pids.map((pid) => namespacesOf(pid));
   const own = namespacesOf('self');

@@ -16,7 +16,6 @@ import { staticProgram } from './static-program.ts';
 import { waitFor } from './wait.ts';
 
 const run = promisify(execFile);
-const namespace = 'played';
 const root = join(import.meta.dirname, '..', '..');
 
 /** What can run behind the shim's address. */
@@ -113,7 +112,7 @@ export class PlayedContainerd {
     const starting = run(
       join(shimDir, 'containerd-shim-spin-v2'),
       [
-        ...['-namespace', namespace, '-address', this.#address, '-publish-binary', '/bin/false'],
+        ...['-namespace', this.#namespace, '-address', this.#address, '-publish-binary', '/bin/false'],
         ...['-id', id, 'start'],
       ],
       { cwd: bundle, env: { ...process.env, ...env, ...this.#variables } },
@@ -159,7 +158,13 @@ export class PlayedContainerd {
     this.#grpc.forceShutdown();
     await unmountUnder(this.#folder);
     await removeCgroup(this.#cgroup);
-    await rm(this.#folder, { recursive: true });
+    for (const folder of [this.#folder, join('/run/containerd/runc', this.#namespace)])
+      await rm(folder, { recursive: true, force: true });
+  }
+
+  /** Its own: runc keeps its containers by it, in a place that all share. */
+  get #namespace(): string {
+    return this.#folder.slice('/tmp/spinshim-'.length);
   }
 
   get #variables(): Record<string, string> {
