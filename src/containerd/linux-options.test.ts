@@ -65,6 +65,18 @@ test('bootstrap parameters stay what they are but for the options', () => {
   });
 });
 
+test("a client's own options of the Linux runtime are passed on as they are", () => {
+  // A cgroup for the shim itself, which is nothing that we read.
+  const own = { type_url: 'containerd.runc.v1.Options', value: Buffer.from('\x1a\x02/s') };
+  const options = { systemdCgroup: true };
+  const plain = startInput(Buffer.from(anyCodec.serialize(own)), container, options);
+  assert.deepEqual(anyCodec.deserialize(Buffer.from(plain)), own);
+  const parameters = { instanceId: 'c1', namespace: 'k8s.io', extensions: [{ value: own }] };
+  const bytes = Buffer.from(bootstrapCodec.serialize({ ...parameters, containerdTtrpcAddress: '' }));
+  const { extensions } = bootstrapCodec.deserialize(Buffer.from(startInput(bytes, container, options)));
+  assert.deepEqual(extensions, [{ value: own }]);
+});
+
 test('the options of a Create are ours or its own', () => {
   assert.equal(encodeRuncOptions({}), null);
   assert.ok(areRuncOptions(encodeRuncOptions({ systemdCgroup: true })));

@@ -1,6 +1,13 @@
 import { parse } from 'smol-toml';
 import type { AnyMessage } from './messages.ts';
-import { anyCodec, bootstrapCodec, parseBootstrapParams, type RuntimeOptions } from './options.ts';
+import {
+  anyCodec,
+  bootstrapCodec,
+  findOptions,
+  isOf,
+  parseBootstrapParams,
+  type RuntimeOptions,
+} from './options.ts';
 import { ProtoFile } from './proto-file.ts';
 
 /** What the Linux shim is told about the runtime it calls; field for field as in proto/runc_options.proto. */
@@ -48,7 +55,7 @@ export function encodeRuncOptions(options: RuncOptions): AnyMessage | null {
 
 /** Whether the options of a Create are the Linux shim's own already. */
 export function areRuncOptions(options: AnyMessage | null): boolean {
-  return options?.type_url.slice(options.type_url.lastIndexOf('/') + 1) === runcOptionsType;
+  return options !== null && isOf(runcOptionsType)(options);
 }
 
 /** Whom a `start` is for. */
@@ -62,15 +69,15 @@ export type StartTarget = {
 };
 
 /**
- * Standard input for the Linux shim's `start`: what containerd wrote to ours, with our runtime's options replaced. Its
- * form stays what it was (containerd.md 1.4), since both shims come from the same node.
+ * Standard input for the Linux shim's `start`: what containerd wrote to ours, with our runtime's options replaced, unless a
+ * client gave those of the Linux runtime itself, which know more than we do. Its form stays what it was (containerd.md 1.4), since both shims come from the same node.
  */
 export function startInput(
   bytes: Buffer,
   { id, groupName, namespace, ttrpcAddress }: StartTarget,
   options: RuncOptions,
 ): Uint8Array {
-  const any = encodeRuncOptions(options);
+  const any = findOptions(bytes, { id, namespace }, isOf(runcOptionsType)) ?? encodeRuncOptions(options);
   const bootstrap = parseBootstrapParams(bytes, id, namespace);
   if (bootstrap !== undefined) {
     const extensions = any === null ? [] : [{ value: any }];

@@ -36,7 +36,7 @@ export const bootstrapCodec = bootstrapFile.message<BootstrapParams>(
 );
 export const anyCodec = bootstrapFile.message<AnyMessage>('google.protobuf.Any');
 
-/** Type names under which our options travel; with and without a prefix. */
+/** Type under which our options travel. */
 const optionsTypeName = 'runtimeoptions.v1.Options';
 
 /**
@@ -46,7 +46,7 @@ const optionsTypeName = 'runtimeoptions.v1.Options';
  */
 export function parseRuntimeOptions(bytes: Buffer, id: string, namespace: string): RuntimeOptions {
   if (bytes.length === 0 || bytes.length > maxOptionsBytes) return {};
-  const any = findOptions(bytes, id, namespace);
+  const any = findOptions(bytes, { id, namespace }, isOf(optionsTypeName));
   if (any === undefined) return {};
   const message = attempt(() => optionsCodec.deserialize(Buffer.from(any.value)));
   if (message === undefined) return {};
@@ -69,14 +69,21 @@ export function parseBootstrapParams(
   return bootstrap?.instanceId === id && bootstrap.namespace === namespace ? bootstrap : undefined;
 }
 
-function findOptions(bytes: Buffer, id: string, namespace: string): AnyMessage | undefined {
+/** The first options in the standard input of a container's `start` that are what is looked for. */
+export function findOptions(
+  bytes: Buffer,
+  { id, namespace }: { readonly id: string; readonly namespace: string },
+  isWanted: (options: AnyMessage) => boolean,
+): AnyMessage | undefined {
   const candidates = parseBootstrapParams(bytes, id, namespace)?.extensions.map(
     (extension) => extension.value,
   ) ?? [attempt(() => anyCodec.deserialize(bytes)) ?? null];
-  for (const any of candidates) {
-    if (any !== null && any.type_url.slice(any.type_url.lastIndexOf('/') + 1) === optionsTypeName) return any;
-  }
-  return undefined;
+  return candidates.find((any) => any !== null && isWanted(any)) ?? undefined;
+}
+
+/** Whether options are of a type, with a prefix to its name or without. */
+export function isOf(typeName: string): (options: AnyMessage) => boolean {
+  return ({ type_url }) => type_url.slice(type_url.lastIndexOf('/') + 1) === typeName;
 }
 
 /** `SystemdCgroup = true` on a line of its own, which is how containerd writes the table. */
