@@ -73,7 +73,7 @@ bench: setup build samples ## the benchmarks, eight minutes; root
 	@build/setup.sh bench
 	@$(NODE) bench/run.ts $(PART:%=--part %) $(if $(RESULTS),--output '$(RESULTS)') $(BENCH_FLAGS)
 
-conformance: setup build samples ## our CRI tests, crictl, nerdctl, Docker, cri-tools' suite, containerd from 1.6 to 2.4 (built with Go where it is present)
+conformance: setup build samples ## our CRI tests, crictl, nerdctl, Docker, cri-tools' suite, containerd's client, containerd from 1.6 to 2.4 (built with Go where it is present)
 	@build/setup.sh conformance
 	@$(NODE) build/test.ts 'test/cri*.test.ts'
 	@$(NODE) test/lines/build.ts
@@ -82,6 +82,7 @@ conformance: setup build samples ## our CRI tests, crictl, nerdctl, Docker, cri-
 	@$(NODE) test/lines/run.ts
 	@$(NODE) test/lines/critest.ts --workload apps
 	@$(NODE) test/lines/critest.ts --workload linux
+	@$(NODE) test/lines/client-suite.ts
 
 endurance: setup build samples ## 1,200 pods come and go, and nothing may be left; root
 	@$(NODE) test/endurance.ts

@@ -43,6 +43,19 @@ function dockerd(name: string, release: string): ClientTool {
   };
 }
 
+/** The tests of containerd's Go client, of the lines whose module has them. */
+function clientSuite(line: string, version: string): ClientTool {
+  return {
+    name: `client-suite-${line}`,
+    module: 'github.com/containerd/containerd/v2',
+    version,
+    source: './integration/client',
+    kind: 'tests',
+    tags: 'no_btrfs,no_devmapper,no_zfs',
+    onlyNamed: line !== '2.3',
+  };
+}
+
 /** A program of Kubernetes. Its repository has the modules it is made of as folders, the proxy as modules of their own. */
 function kubernetes(name: string): ClientTool {
   return {
@@ -109,6 +122,14 @@ export const clientTools: readonly ClientTool[] = [
     module: moby.module,
     version: moby.version,
     source: './cmd/docker-proxy',
+    kind: 'program',
+  },
+  clientSuite('2.0', 'v2.0.14'),
+  clientSuite('2.3', 'v2.3.7'),
+  {
+    ...clientSuite('2.3', 'v2.3.7'),
+    name: 'runc-fp',
+    source: './integration/failpoint/cmd/runc-fp',
     kind: 'program',
   },
   ...['kubelet', 'kube-apiserver', 'kubectl'].map(kubernetes),

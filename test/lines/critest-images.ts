@@ -25,6 +25,9 @@ const group =
 /** Debian's static busybox has no pgrep, which the suite calls. */
 const pgrep = '#!/bin/sh\nexec pidof "$@"\n';
 
+/** Nor bash, and a program that is setuid. */
+const bash = '#!/bin/sh\nexec /bin/busybox sh "$@"\n';
+
 /** Nor ipcs. */
 const ipcs = '#!/bin/sh\nexec cat /proc/sysvipc/shm\n';
 
@@ -48,12 +51,16 @@ type BusyboxOptions = {
   readonly program?: { readonly path: string; readonly content: Buffer; readonly isSetuid?: boolean };
   /** In place of a shell. */
   readonly entrypoint?: readonly string[];
+  /** Has `sh` be busybox itself. */
+  readonly hasPlainShell?: boolean;
+  /** Files that a layer has and the next one takes away. */
+  readonly removed?: readonly string[];
 };
 
 /** An image around a static busybox: the program, a link for each of its applets, and two users. */
-async function busyboxImage(
+export async function busyboxImage(
   binary: string,
-  { user, env, mark = '', program, entrypoint }: BusyboxOptions = {},
+  { user, env, mark = '', program, entrypoint, hasPlainShell = false, removed = [] }: BusyboxOptions = {},
 ): Promise<OciImage> {
   const applets = execFileSync(binary, ['--list'], { encoding: 'utf8' }).trim().split('\n');
   const archive = pack();
@@ -63,8 +70,9 @@ async function busyboxImage(
     ['etc', 0o755],
     ['root', 0o700],
     ['tmp', 0o1777],
-    ['var', 0o755],
-    ['var/run', 0o755],
+    ...(['var', 'var/run', 'usr', 'usr/bin', 'proc', 'sys', 'dev'] as const).map(
+      (name) => [name, 0o755] as const,
+    ),
   ] as const) {
     archive.entry({ name: `${name}/`, type: 'directory', mode, mtime });
   }
@@ -73,23 +81,28 @@ async function busyboxImage(
   // A file of its own: one spec hides /bin/ls and goes on to run a shell.
   archive.entry({ name: 'bin/ls', mode: 0o755, mtime }, busybox);
   archive.entry({ name: 'bin/pgrep', mode: 0o755, mtime }, pgrep);
+  archive.entry({ name: 'bin/bash', mode: 0o755, mtime }, bash);
+  archive.entry({ name: 'usr/bin/passwd', mode: 0o4755, mtime }, bash);
   archive.entry({ name: 'bin/ipcs', mode: 0o755, mtime }, ipcs);
-  archive.entry({ name: 'bin/sh', mode: 0o755, mtime }, shell);
+  if (!hasPlainShell) archive.entry({ name: 'bin/sh', mode: 0o755, mtime }, shell);
   if (program !== undefined) {
     const mode = program.isSetuid === true ? 0o4755 : 0o755;
     archive.entry({ name: program.path.slice(1), mode, mtime }, program.content);
   }
   for (const applet of applets) {
-    if (['busybox', 'ls', 'pgrep', 'sh'].includes(applet)) continue;
+    if (['busybox', 'ls', 'pgrep', ...(hasPlainShell ? [] : ['sh'])].includes(applet)) continue;
     archive.entry({ name: `bin/${applet}`, type: 'symlink', linkname: 'busybox', mtime });
   }
   archive.entry({ name: 'etc/passwd', mtime }, passwd);
   archive.entry({ name: 'etc/group', mtime }, group);
   archive.entry({ name: 'etc/mark', mtime }, mark);
-  archive.finalize();
-  const chunks: Buffer[] = [];
-  for await (const chunk of archive) chunks.push(chunk as Buffer);
-  const tar = Buffer.concat(chunks);
+  for (const name of removed) archive.entry({ name, mtime }, 'to be removed');
+  const tars = [await wholeOf(archive)];
+  if (removed.length > 0) {
+    const whiteouts = pack();
+    for (const name of removed) whiteouts.entry({ name: name.replace(/[^/]*$/, '.wh.$&'), mtime }, '');
+    tars.push(await wholeOf(whiteouts));
+  }
   const config = {
     architecture: hostArch,
     os: 'linux',
@@ -98,18 +111,25 @@ async function busyboxImage(
       Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...(env ?? [])],
       ...(user !== undefined && { User: user }),
     },
-    rootfs: { type: 'layers', diff_ids: [digestOf(tar)] },
+    rootfs: { type: 'layers', diff_ids: tars.map((tar) => digestOf(tar)) },
   };
   return assembleImage({
     configType: mediaTypes.config,
     config: Buffer.from(JSON.stringify(config)),
-    layers: [{ mediaType: mediaTypes.tarGzip, content: gzipSync(tar, { level: 1 }) }],
+    layers: tars.map((tar) => ({ mediaType: mediaTypes.tarGzip, content: gzipSync(tar, { level: 1 }) })),
     platform: { os: 'linux', architecture: hostArch },
   });
 }
 
 /** nginx, as far as the suite looks at it: its pid in a file, and what it calls itself. */
 const nginxStart = 'echo $$ > /var/run/nginx.pid; exec /nginx "master process"';
+
+async function wholeOf(archive: ReturnType<typeof pack>): Promise<Buffer> {
+  archive.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of archive) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
 
 /** Where the suite looks for its image for host networking, and the port it expects there. */
 const hostNetworkWeb = `k8s-staging-cri-tools/hostnet-nginx-${hostArch}`;

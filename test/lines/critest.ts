@@ -77,6 +77,8 @@ export type CritestReport = {
   readonly handler: string;
   readonly workload: 'apps' | 'linux';
   readonly specs: readonly {
+    /** What the suite calls the part it belongs to. */
+    readonly group: string;
     readonly name: string;
     /** Ginkgo's word: passed, failed, skipped and others. */
     readonly state: string;
@@ -164,6 +166,9 @@ async function runSuite(program: string, box: string, kind: CritestReport['workl
       await redirect(node, registry);
       const { runtime_version: version } = await node.cri.version();
       const specs = (await run(node, program, flags.skip ?? '')).map((spec) => ({
+        group: (spec.ContainerHierarchyTexts?.[0] ?? '')
+          .replace(/^\[k8s\.io\] /, '')
+          .replaceAll(/ ?\[[^\]]*\]/g, ''),
         name: [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' '),
         state: spec.State,
         message: (spec.Failure?.Message ?? '').replaceAll(/\s+/g, ' ').slice(0, maxMessage),
