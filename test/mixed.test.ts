@@ -118,6 +118,17 @@ describe('Linux containers in a pod of a Spin app', { timeout: 240_000 }, () => 
     assert.equal(linuxShims(containerd).length, 1);
   });
 
+  test('the Linux shim is as the host: its score for want of memory, what it finds where it works', async () => {
+    const [shim = 0] = linuxShims(containerd);
+    const score = (pid: number): string => readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8');
+    assert.equal(score(shim), score(containerd.hostPids()[0] ?? 0));
+    // Of the first container, as containerd has it: a runtime may look for the one and the other there.
+    assert.deepEqual(
+      ['config.json', 'init.pid'].filter((name) => !existsSync(`/proc/${shim}/cwd/${name}`)),
+      [],
+    );
+  });
+
   test('commands run in a sidecar', async () => {
     assert.equal(await inPod(sidecar, 'env', 'COLOUR'), 'green\n');
     assert.match(await inPod(sidecar, 'fetch', '80', '/'), /Hello from Spin!/);

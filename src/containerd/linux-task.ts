@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type CallOptions, TtrpcClient } from '../ttrpc/client.ts';
@@ -172,6 +172,7 @@ export class LinuxTask {
     this.#client = client;
     const { shimPid } = await this.#ask('Connect', codecs.Connect, { id });
     await this.#files.noteShimProcess(shimPid);
+    await scoreAsOwn(shimPid);
     const creation = { ...request, options: createOptions };
     const options = { metadata: this.#metadata, signal };
     const { pid } = await client.call(address.service, 'Create', codecs.Create, creation, options);
@@ -318,4 +319,13 @@ export class LinuxTask {
       ...(deadline === undefined ? {} : { timeoutMs: deadline - performance.now() }),
     };
   }
+}
+
+/**
+ * Makes a process as likely to be ended for want of memory as this one. A shim makes itself a point more so than its parent, which
+ * for others is containerd. Where the kernel does not let us, that point stays.
+ */
+async function scoreAsOwn(pid: number): Promise<void> {
+  const own = await readFile('/proc/self/oom_score_adj', 'utf8');
+  await writeFile(`/proc/${pid}/oom_score_adj`, own).catch(() => {});
 }

@@ -5,10 +5,11 @@ import { Journal } from './journal.ts';
 /**
  * The working directory of a Linux shim, in the bundle of the container it was booted for. It is not the bundle itself,
  * since the shim writes the file `address` where it works and removes the socket that this file names when it ends: in
- * the bundle that file names ours. Of the bundle it is given what it looks for there.
+ * the bundle that file names ours. Of the bundle it is given what it looks for there, and what a runtime that it runs may
+ * look for: the pid is written there later.
  */
 const workDirectory = 'runc';
-const linkedFiles = ['config.json', 'log'];
+const linkedFiles = ['config.json', 'init.pid', 'log'];
 
 /**
  * What the launcher's `delete` needs to clean up a Linux container after us: the path of the shim binary, whose own
