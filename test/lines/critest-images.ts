@@ -70,7 +70,7 @@ export async function busyboxImage(
     ['etc', 0o755],
     ['root', 0o700],
     ['tmp', 0o1777],
-    ...(['var', 'var/run', 'usr', 'usr/bin', 'proc', 'sys', 'dev'] as const).map(
+    ...(['run', 'var', 'var/run', 'usr', 'usr/bin', 'proc', 'sys', 'dev'] as const).map(
       (name) => [name, 0o755] as const,
     ),
   ] as const) {
