@@ -98,6 +98,20 @@ describe('exec into a Spin container', { timeout: 240_000 }, () => {
     assert.equal(typed.code, 6);
   });
 
+  test('large arguments come whole, and so does a large output on a terminal', async () => {
+    const letters = 60_000;
+    const { stdout } = await exec(['echo', 'a'.repeat(letters)]);
+    assert.equal(`${stdout}`, `${'a'.repeat(letters)}\n`);
+    const options = ['--address', node.containerd.address, '--namespace', 'k8s.io'];
+    const command = [...options, 'task', 'exec', '--tty', '--exec-id', 'large', pod.containerId, 'echo'];
+    const { code, output } = await run('script', [
+      '-qec',
+      ['ctr', ...command, 'b'.repeat(letters)].join(' '),
+      '/dev/null',
+    ]);
+    assert.deepEqual([code, output.replaceAll('\r', '')], [0, `${'b'.repeat(letters)}\n`]);
+  });
+
   test('a terminal of another size is known to the shell', async () => {
     const options = ['--address', node.containerd.address, '--namespace', 'k8s.io'];
     const inside = [...options, 'task', 'exec', '--tty', '--exec-id', 'resized', pod.containerId, 'sh'].join(
