@@ -11,8 +11,11 @@ import type { Spec, SpecResources } from './spec.ts';
 import type { TaskExit } from './task-state.ts';
 import type { Workload } from './workload.ts';
 
-/** How long the sandbox process has to report its pid, milliseconds. */
-const sandboxStartTimeoutMs = 10_000;
+/**
+ * How long the sandbox process has to report its pid, milliseconds: as long as a host or an engine has to boot. It takes one; on a
+ * node without a free core ten seconds were seen to pass, and a pod that is given up has to be made again by the same cores.
+ */
+const sandboxStartTimeoutMs = 100_000;
 
 /** Most bytes of what the launcher writes that are kept. */
 const maxOutputBytes = 4096;
