@@ -13,7 +13,7 @@ type Spec = CritestReport['specs'][number];
 const isBenchmark = ({ name }: Spec): boolean => / benchmark /.test(name);
 
 function cell(specs: readonly Spec[]): string {
-  const skipped = specs.filter(({ state }) => state === 'skipped' || state === 'pending').length;
+  const skipped = specs.filter(({ state }) => ['skipped', 'pending', 'inapplicable'].includes(state)).length;
   const passed = specs.filter(({ state }) => state === 'passed').length;
   const run = specs.length - skipped;
   if (run === 0) return skipped === 0 ? '' : `n/a ${skipped}`;
