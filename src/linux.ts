@@ -15,6 +15,7 @@ const { functions: libc } = dlopen(null, {
   dup: { arguments: ['int32'], return: 'int32' },
   fcntl: { arguments: ['int32', 'int32', 'int64'], return: 'int32' },
   flock: { arguments: ['int32', 'int32'], return: 'int32' },
+  fsetxattr: { arguments: ['int32', 'string', 'buffer', 'uint64', 'int32'], return: 'int32' },
   getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
   ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
   listen: { arguments: ['int32', 'int32'], return: 'int32' },
@@ -141,6 +142,13 @@ export function unmount(target: string): void {
 /** Makes a FIFO with the given permission bits, less the umask. Throws `internal` or `permission-denied`. */
 export function makeFifo(path: string, mode: number): void {
   check(libc.mkfifo(path, mode), `making the FIFO "${path}"`);
+}
+
+/** Gives an open file the label of SELinux. Throws `permission-denied` or `internal`, for a label that the policy does not have too. */
+export function labelFile(fd: number, label: string): void {
+  const value = Buffer.from(`${label}\0`);
+  const what = `giving descriptor ${fd} the label "${label}"`;
+  check(libc.fsetxattr(fd, 'security.selinux', value, BigInt(value.length), 0), what);
 }
 
 /** Duplicates a descriptor with close-on-exec. */

@@ -24,6 +24,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import protobuf from 'protobufjs/minimal.js';
+import { waitFor } from './support/wait.ts';
 
 const launcher = join(import.meta.dirname, '../dist/bin/containerd-shim-spin-v2');
 const version = String(
@@ -951,5 +952,36 @@ describe('engine', () => {
     const none = await run(['engine']);
     assert.equal(none.code, 1);
     assert.match(none.err, /^containerd-shim-spin-v2 engine: no program given; give it as .*\n$/);
+  });
+
+  test('the program is in the network namespace that it is given', async () => {
+    const other = spawn('unshare', ['--net', 'sleep', 'infinity']);
+    try {
+      const path = `/proc/${other.pid}/ns/net`;
+      const own = readlinkSync('/proc/self/ns/net');
+      const theirs = await waitFor('the namespace', () => readlinkSync(path) !== own && readlinkSync(path));
+      const link = ['-p', "process.getBuiltinModule('fs').readlinkSync('/proc/self/ns/net')"];
+      const { code, out } = await run(['engine', '-netns', path, process.execPath, ...link]);
+      assert.deepEqual([code, String(out).trim()], [0, theirs]);
+    } finally {
+      other.kill('SIGKILL');
+    }
+  });
+
+  test('a label or a namespace that cannot be taken, or another flag, is told in one line', async () => {
+    const cases: readonly (readonly [args: readonly string[], reason: RegExp])[] = [
+      [
+        ['-label', 'nobody:has:this:s0'],
+        /cannot take the SELinux label "nobody:has:this:s0": Invalid argument; /,
+      ],
+      [['-netns', '/nowhere'], /cannot open the network namespace "\/nowhere": No such file/],
+      [
+        ['-netns', '/proc/self/ns/uts'],
+        /cannot enter the network namespace "\/proc\/self\/ns\/uts": Invalid/,
+      ],
+      [['-other'], /unknown flag "-other"; the flags are -label and -netns/],
+    ];
+    for (const [args, reason] of cases)
+      assertFailure(await run(['engine', ...args, process.execPath, '-e', '']), reason);
   });
 });

@@ -30,11 +30,21 @@ export type EngineExit = {
   readonly reason?: string;
 };
 
+/** What an engine cannot become later: a process with threads takes no other label, and with it may enter no namespace. */
+export type EngineBirth = {
+  /** SELinux label. */
+  readonly label: string;
+  /** Absolute path of the network namespace; undefined for that of its parent. */
+  readonly networkPath: string | undefined;
+};
+
 export type EngineSpawnOptions = {
   /** Descriptors of ours that the engine inherits as its 1 and 2; the command line uses them for the guest's output. */
   readonly inheritOutput?: boolean;
   /** Absolute path of the launcher, through which an engine boots without io_uring. */
   readonly launcher?: string;
+  /** With the launcher only: what the engine is from its first instruction on. */
+  readonly birth?: EngineBirth;
   /** Told the pid at once; what it does is waited for, and when it fails the engine is ended. */
   readonly place?: (pid: number) => Promise<void>;
   /** Time for booting, milliseconds. */
@@ -73,6 +83,9 @@ export const engineFlags: readonly string[] = [
 /** V8 copies a module twice before it has it: in huge pages 9 MB take 5 ms instead of 14 (and a process 0 to 2 MB more). */
 const hugePages = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
 
+/** Node ends where it may not read the node's OpenSSL configuration, and no container's label may. */
+const noTlsConfig = { OPENSSL_CONF: '/dev/null' };
+
 /**
  * One engine, seen from its parent. It is spawned idle, claimed once for a container, then started; it ends by itself,
  * by a signal or when its parent goes away. SIGTERM and SIGINT make it finish its requests and exit with 0.
@@ -99,14 +112,16 @@ export class EngineProcess {
   static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
     const { node, engine, compileCache = process.env.NODE_COMPILE_CACHE } = findInstallation();
     const output = options.inheritOutput === true ? 'inherit' : 'ignore';
+    const [program = node, ...args] = launchCommand(options, [node, ...engineFlags, engine]);
     const [handover, theirs] = socketPair();
-    const command = [node, ...engineFlags, engine];
-    const { launcher } = options;
-    const [program = node, ...args] = launcher === undefined ? command : [launcher, 'engine', ...command];
     const child = spawn(program, args, {
       cwd: '/',
       detached: true,
-      env: { ...compileCacheVariables(compileCache), ...hugePages },
+      env: {
+        ...compileCacheVariables(compileCache),
+        ...hugePages,
+        ...(options.birth === undefined ? {} : noTlsConfig),
+      },
       serialization: 'advanced',
       stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc', theirs],
     });
@@ -269,6 +284,18 @@ export class EngineProcess {
       });
     });
   }
+}
+
+function launchCommand(
+  { launcher, birth }: EngineSpawnOptions,
+  command: readonly string[],
+): readonly string[] {
+  if (birth === undefined) return launcher === undefined ? command : [launcher, 'engine', ...command];
+  if (launcher === undefined)
+    throw new ShimError('unsupported', `no launcher is there to give an engine the label "${birth.label}"`);
+  const { label, networkPath } = birth;
+  const network = networkPath === undefined ? [] : ['-netns', networkPath];
+  return [launcher, 'engine', '-label', label, ...network, ...command];
 }
 
 function goneError(why: string): ShimError {

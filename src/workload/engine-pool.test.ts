@@ -34,6 +34,19 @@ test('without warm engines one is booted on demand', async () => {
   await pool.close();
 });
 
+test('an engine with a label of its own is none that waits', async () => {
+  const pool = new EnginePool(1, logger);
+  const birth = { label: 'system_u:system_r:pods_t:s0', networkPath: undefined };
+  await assert.rejects(
+    pool.take(async () => {}, birth),
+    { code: 'unsupported', message: /no launcher .* "system_u:system_r:pods_t:s0"/ },
+  );
+  const engine = await pool.take(async () => {});
+  engine.signal('SIGKILL');
+  await engine.exited;
+  await pool.close();
+});
+
 for (const size of [0, 1]) {
   test(`an engine that cannot be placed is ended, of ${size} that wait`, async () => {
     const pool = new EnginePool(size, logger);

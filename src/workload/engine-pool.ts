@@ -1,4 +1,4 @@
-import { EngineProcess, type EngineSpawnOptions } from '../engine/engine-process.ts';
+import { type EngineBirth, EngineProcess, type EngineSpawnOptions } from '../engine/engine-process.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** Engines that are kept booted unless the configuration says otherwise. */
@@ -25,9 +25,11 @@ export class EnginePool {
 
   /**
    * An engine that waits to be claimed; its place is filled in the background. `place` puts its process where it belongs;
-   * where none waits, before it boots, so that all of its memory is counted there. Rejects `unavailable`, or as `place` does.
+   * where none waits, before it boots, so that all of its memory is counted there. One with a `birth` of its own is none that
+   * waits. Rejects `unavailable`, or as `place` does.
    */
-  async take(place: (pid: number) => Promise<void>): Promise<EngineProcess> {
+  async take(place: (pid: number) => Promise<void>, birth?: EngineBirth): Promise<EngineProcess> {
+    if (birth !== undefined) return this.#spawn({ place, birth });
     const next = this.#warm.shift();
     const engine = await next;
     if (engine === undefined) return this.#spawn({ place });

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
+import { appArmorProfileOf, labelsOf } from './security-modules.ts';
 import { parseSpec } from './spec.ts';
 
 /** A folder with files as sysfs shows them. */
@@ -27,7 +27,7 @@ const profiles = 'kernel/security/apparmor/profiles';
 test('a container that asks for nothing runs everywhere', (t) => {
   for (const sys of [sysfs(t, {}), sysfs(t, { [enabled]: 'Y\n', 'fs/selinux/enforce': '1' })]) {
     assert.equal(appArmorProfileOf(notAsking, sys), undefined);
-    assertNoLabel(notAsking, sys);
+    assert.equal(labelsOf(notAsking, sys), undefined);
   }
 });
 
@@ -57,13 +57,31 @@ test('a name that is no plain one is left to the kernel', (t) => {
     assert.equal(appArmorProfileOf({ appArmorProfile }, sys), appArmorProfile);
 });
 
-test('an SELinux label is refused, with the reason of the node', (t) => {
-  assert.throws(() => assertNoLabel(asking, sysfs(t, {})), {
+const label = 'system_u:object_r:pods_t:s0';
+
+test('an SELinux label is taken where the policy has it, with that of the files', (t) => {
+  const sys = sysfs(t, { 'fs/selinux/enforce': '1', 'fs/selinux/context': '' });
+  assert.deepEqual(labelsOf(asking, sys), { process: label, files: undefined });
+  assert.equal(readFileSync(join(sys, 'fs/selinux/context'), 'utf8'), label);
+  const mountLabel = 'system_u:object_r:files_t:s0:c1,c2';
+  assert.deepEqual(labelsOf({ selinuxLabel: label, mountLabel }, sys), { process: label, files: mountLabel });
+});
+
+test('an SELinux label is refused where the node has no SELinux, or the policy does not have it', (t) => {
+  assert.throws(() => labelsOf(asking, sysfs(t, {})), {
     code: 'failed-precondition',
     message: /"system_u:object_r:pods_t:s0", and this node has no SELinux/,
   });
-  assert.throws(() => assertNoLabel(asking, sysfs(t, { 'fs/selinux/enforce': '1' })), {
-    code: 'unsupported',
-    message: /which an engine cannot take/,
+  const sys = sysfs(t, { 'fs/selinux/enforce': '1' });
+  // A file of the kernel's that takes numbers, and answers all else as SELinux answers a label that it does not know.
+  symlinkSync('/proc/self/oom_score_adj', join(sys, 'fs/selinux/context'));
+  assert.throws(() => labelsOf(asking, sys), {
+    code: 'failed-precondition',
+    message: /"system_u:object_r:pods_t:s0", which is not in this node's policy/,
   });
+});
+
+test('a label that may not be asked about is left to the kernel', (t) => {
+  const sys = sysfs(t, { 'fs/selinux/enforce': '1' });
+  assert.deepEqual(labelsOf(asking, sys), { process: label, files: undefined });
 });

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { ShimError } from '../error.ts';
 import type { Spec } from './spec.ts';
@@ -31,19 +31,48 @@ export function appArmorProfileOf(
   );
 }
 
+/** What a container asks of SELinux. */
+export type Labels = {
+  /** Label that its engine is executed with. */
+  readonly process: string;
+  /** Label of files that are the container's own; undefined leaves theirs. */
+  readonly files: string | undefined;
+};
+
 /**
- * Throws for a container with an SELinux label: `failed-precondition` where the node has no SELinux, `unsupported` where it has.
- * The kernel lets a process with threads take another label only where the policy bounds it by the one it has.
+ * The SELinux labels of a container; undefined where it has none. `sys` is where sysfs is mounted. Throws
+ * `failed-precondition` where the node has no SELinux, or a policy without that label.
  */
-export function assertNoLabel({ selinuxLabel: label }: Pick<Spec, 'selinuxLabel'>, sys = '/sys'): void {
-  if (label === '') return;
+export function labelsOf(
+  { selinuxLabel: label, mountLabel }: Pick<Spec, 'selinuxLabel' | 'mountLabel'>,
+  sys = '/sys',
+): Labels | undefined {
+  if (label === '') return undefined;
   const what = `the container asks for the SELinux label "${label}"`;
-  if (!existsSync(join(sys, 'fs/selinux/enforce')))
+  const folder = join(sys, 'fs/selinux');
+  if (!existsSync(join(folder, 'enforce')))
     throw new ShimError('failed-precondition', `${what}, and this node has no SELinux`);
-  throw new ShimError(
-    'unsupported',
-    `${what}, which an engine cannot take: leave seLinuxOptions out of the pod, or enable_selinux out of containerd's configuration`,
-  );
+  if (!isKnownLabel(join(folder, 'context'), label))
+    throw new ShimError(
+      'failed-precondition',
+      `${what}, which is not in this node's policy: load the module that has it, or choose another (seLinuxOptions)`,
+    );
+  return { process: label, files: mountLabel === '' ? undefined : mountLabel };
+}
+
+/** Asks the kernel, whose file takes labels of the loaded policy only; true where it may not be asked. */
+function isKnownLabel(file: string, label: string): boolean {
+  try {
+    const fd = openSync(file, constants.O_RDWR);
+    try {
+      writeSync(fd, label);
+      return true;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code !== 'EINVAL';
+  }
 }
 
 function readText(path: string): string | undefined {

@@ -80,8 +80,10 @@ export type Spec = {
   readonly additionalGids: readonly number[];
   /** Name of the AppArmor profile; '' for none asked for. */
   readonly appArmorProfile: string;
-  /** '' for none asked for. */
+  /** SELinux label of the process; '' for none asked for. */
   readonly selinuxLabel: string;
+  /** SELinux label of the files that are the container's own; '' for none asked for. */
+  readonly mountLabel: string;
   /** Names of the effective capabilities, `CAP_CHOWN`. */
   readonly effectiveCapabilities: readonly string[];
   readonly ambientCapabilities: readonly string[];
@@ -127,6 +129,7 @@ export function parseSpec(text: string): Spec {
     ),
     appArmorProfile: stringAt(processTable.get('apparmorProfile'), 'process.apparmorProfile') ?? '',
     selinuxLabel: stringAt(processTable.get('selinuxLabel'), 'process.selinuxLabel') ?? '',
+    mountLabel: stringAt(linux.get('mountLabel'), 'linux.mountLabel') ?? '',
     effectiveCapabilities: stringsAt(capabilities.get('effective'), 'process.capabilities.effective'),
     ambientCapabilities: stringsAt(capabilities.get('ambient'), 'process.capabilities.ambient'),
     rlimits: listAt(processTable.get('rlimits'), 'process.rlimits').map(parseRlimit),

@@ -1,8 +1,10 @@
+import { closeSync, constants, openSync } from 'node:fs';
 import { chown, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
   ClaimReport,
   ClaimVolume,
+  EngineBirth,
   EngineExit,
   EngineProcess,
   NetworkTarget,
@@ -12,6 +14,7 @@ import type {
 import { type PrepareSource, prepare } from '../engine/prepare.ts';
 import type { PreparedApp } from '../engine/prepared-app.ts';
 import { type ErrorCode, ShimError } from '../error.ts';
+import { labelFile } from '../linux.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Phases } from '../telemetry/phases.ts';
 import { filesAnnotation, unknownAnnotations } from './annotations.ts';
@@ -27,7 +30,7 @@ import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ContainerImage, ImageOf } from './image-of.ts';
 import { callFilterOf, securityOf } from './security-context.ts';
-import { appArmorProfileOf, assertNoLabel } from './security-modules.ts';
+import { appArmorProfileOf, type Labels, labelsOf } from './security-modules.ts';
 import type { SpecResources } from './spec.ts';
 import type { TaskStdio } from './stdio.ts';
 import type { TaskExit } from './task-state.ts';
@@ -136,12 +139,14 @@ export class SpinContainer implements Workload {
 
   /** Tells of the pod's profiles with an error that they may be behind. */
   #withProfiles(thrown: unknown): unknown {
-    const { seccomp, appArmorProfile } = this.#options.bundle.spec;
+    const { seccomp, appArmorProfile, selinuxLabel } = this.#options.bundle.spec;
     const profiles = [
       ...(seccomp.size === 0 ? [] : ['a seccomp profile']),
       ...(['', 'unconfined'].includes(appArmorProfile) ? [] : ['an AppArmor profile']),
+      ...(selinuxLabel === '' ? [] : ['an SELinux label']),
     ];
-    if (this.#engine === undefined || profiles.length === 0) return thrown;
+    // An engine with a label boots with it already.
+    if ((this.#engine === undefined && selinuxLabel === '') || profiles.length === 0) return thrown;
     const error = ShimError.from(thrown);
     if (!maybeRefused.has(error.code) && !/\b(EACCES|EPERM)\b/.test(error.message)) return thrown;
     return new ShimError(
@@ -156,17 +161,18 @@ export class SpinContainer implements Workload {
     const { spec } = bundle;
     const phases = new Phases<CreatePhase>();
     const volumes = volumesOf(spec);
-    assertNoLabel(spec);
+    const labels = labelsOf(spec);
+    const place = placeOf(labels, network);
     const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
     await this.#held.makeCgroup();
     // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
     const taking = this.#runtime.pool.take(async (pid) => {
       this.#held.listProcesses([pid]);
       await this.#held.placeProcesses([pid]);
-    });
+    }, place.birth);
     // Its failure is told of below, where it is waited for.
     taking.catch(() => {});
-    const found = await this.#findApp(phases).catch(async (error: unknown) => {
+    const found = await this.#findApp(phases, labels).catch(async (error: unknown) => {
       const unused = await taking.catch(() => undefined);
       unused?.signal('SIGKILL');
       throw error;
@@ -196,7 +202,7 @@ export class SpinContainer implements Workload {
           id,
           prepared: { app: granted.app, components },
           checked: this.#runtime.memo.checked.of(whole),
-          network,
+          network: place.network,
           environment: spec.env,
           args: spec.args,
           stdout: stdio.stdout,
@@ -239,7 +245,7 @@ export class SpinContainer implements Workload {
   }
 
   /** Everything that the engine needs of the node before it can be claimed. */
-  async #findApp(phases: Phases<CreatePhase>): Promise<FoundApp> {
+  async #findApp(phases: Phases<CreatePhase>, labels: Labels | undefined): Promise<FoundApp> {
     const { id, bundle, signal } = this.#options;
     const { uid, gid } = securityOf(bundle.spec, false).security;
     // containerd answers while the container's own files are seen to.
@@ -249,6 +255,10 @@ export class SpinContainer implements Workload {
     await chown(ownStateDir, uid, gid);
     const filesDir = join(ownStateDir, '..', 'files');
     await mkdir(filesDir, { recursive: true, mode: 0o700 });
+    if (labels?.files !== undefined) {
+      for (const folder of [ownStateDir, filesDir]) labelFolder(folder, labels.files);
+      this.#options.stdio.label(labels.files);
+    }
     const files = findContainerFiles(bundle, filesDir);
     // Root may pass wherever root has closed a folder.
     const stateDir = uid === 0 ? ownStateDir : await this.#held.expose(ownStateDir, 'state');
@@ -320,6 +330,8 @@ export class SpinContainer implements Workload {
   /** A command of the engine's debug shell. Its pid is the engine's: that is the process it runs in. */
   exec({ id, process, terminal, stdio }: ExecCommand): RunningExec {
     const descriptors = stdio.openDescriptors();
+    const { selinuxLabel, mountLabel } = this.#options.bundle.spec;
+    if (selinuxLabel !== '' && mountLabel !== '') stdio.label(mountLabel);
     const { args, env: environment } = process;
     const streams = [...descriptors.keys()];
     return this.#live().exec({ id, args, environment, terminal, streams }, [...descriptors.values()]);
@@ -407,6 +419,27 @@ export class SpinContainer implements Workload {
     // Without a digest there is nothing to remember it by.
     if (image === undefined) return run();
     return memo.get({ digest: image.digest, rootfs }, retain, run, anew !== undefined);
+  }
+}
+
+/** How a container's engine is born, and what is left of its way into the pod's network. */
+function placeOf(
+  labels: Labels | undefined,
+  network: NetworkTarget,
+): { readonly birth: EngineBirth | undefined; readonly network: NetworkTarget } {
+  if (labels === undefined) return { birth: undefined, network };
+  const networkPath = network.kind === 'path' ? network.path : undefined;
+  const birth = { label: labels.process, networkPath };
+  return { birth, network: networkPath === undefined ? network : { kind: 'host' } };
+}
+
+/** Gives a folder the label of SELinux; what is made in it later takes its type over. */
+function labelFolder(path: string, label: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    labelFile(fd, label);
+  } finally {
+    closeSync(fd);
   }
 }
 

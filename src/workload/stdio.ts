@@ -4,7 +4,7 @@ import { dirname, isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineOutput, ExecStream } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
-import { bytesInPipe } from '../linux.ts';
+import { bytesInPipe, labelFile } from '../linux.ts';
 import { isLogDriver, LogDriver, type LogOwner, makeLogFifos } from './log-driver.ts';
 
 /** Where containerd's client wants a task's streams; '' for none. */
@@ -123,6 +123,12 @@ export class TaskStdio {
       if (output.kind !== 'null' && fd !== undefined) open.set(name, fd);
     }
     return open;
+  }
+
+  /** Gives the FIFOs a label of SELinux, so that a process of the container may use them. Throws as `labelFile` does. */
+  label(label: string): void {
+    for (const fd of [...this.#fifos, ...(this.#stdin === undefined ? [] : [this.#stdin])])
+      labelFile(fd, label);
   }
 
   #openFile(path: string): number {

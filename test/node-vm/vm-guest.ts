@@ -17,6 +17,8 @@ Type=oneshot
 StandardOutput=file:${output}
 StandardError=file:${output}
 Environment=HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# Where SELinux is on: a domain with all of the node's rights, which may give containers any category.
+SELinuxContext=-system_u:system_r:initrc_t:s0
 # A slice of its own would put the private containerd into it; the root is where a node's containerd service is, too.
 Delegate=yes
 TimeoutStartSec=infinity
@@ -31,8 +33,11 @@ export const guestScript = `#!/bin/sh
 set -eu
 trap 'echo "${exitLine} $?"; sync' EXIT
 mkdir -p /run/project/disk /run/project/upper /run/project/work
-mount -o ro /dev/vdb /run/project/disk
-mount -t overlay overlay -o lowerdir=/run/project/disk,upperdir=/run/project/upper,workdir=/run/project/work /project
+label=
+# An installation that containers of any label may read and run, as deploy/README.md has it labelled.
+if [ -e /sys/fs/selinux/enforce ]; then label=',context=system_u:object_r:container_ro_file_t:s0'; fi
+mount -o "ro$label" /dev/vdb /run/project/disk
+mount -t overlay overlay -o "lowerdir=/run/project/disk,upperdir=/run/project/upper,workdir=/run/project/work$label" /project
 ip link set lo up
 cd /project
 patterns=$(tr ' ' '\\n' </proc/cmdline | sed -n 's/^${patternsWord}=//p' | tr ',' ' ')

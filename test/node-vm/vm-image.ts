@@ -1,7 +1,17 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import { testCache } from '../lines/client-tools.ts';
 import { guestScript, guestUnit, unitName } from './vm-guest.ts';
 
@@ -9,6 +19,7 @@ import { guestScript, guestUnit, unitName } from './vm-guest.ts';
 const packages = [
   'apparmor',
   'ca-certificates',
+  'checkpolicy',
   'containerd',
   'containernetworking-plugins',
   'dbus',
@@ -20,15 +31,28 @@ const packages = [
   'libc6-dev',
   'linux-image-cloud-amd64',
   'make',
+  'policycoreutils',
   'procps',
   'runc',
+  'selinux-policy-default',
+  'selinux-policy-dev',
+  'selinux-policy-src',
+  'selinux-utils',
+  'semodule-utils',
   'systemd-sysv',
+  'zstd',
 ];
 
 const release = 'bookworm';
 const rootSize = '3G';
 /** Blocks kept free for no one in particular: none. */
 const reservedPercent = '0';
+
+/** What Debian's SELinux policy lacks of the one that nodes have, and what we add to either. */
+const policyModules = [
+  join(import.meta.dirname, 'selinux.cil'),
+  join(import.meta.dirname, '..', '..', 'deploy', 'selinux', 'spinshim.cil'),
+];
 
 /** What QEMU boots: the kernel from outside of the disk, so that no boot loader is needed. */
 export type VmImage = { readonly kernel: string; readonly initrd: string; readonly root: string };
@@ -44,7 +68,16 @@ function cacheFolder(): string {
  */
 export function vmImage(): VmImage {
   const key = createHash('sha256')
-    .update(JSON.stringify([release, rootSize, packages, guestUnit, guestScript]))
+    .update(
+      JSON.stringify([
+        release,
+        rootSize,
+        packages,
+        guestUnit,
+        guestScript,
+        ...policyModules.map((file) => readFileSync(file, 'utf8')),
+      ]),
+    )
     .digest('hex')
     .slice(0, 16);
   const folder = join(cacheFolder(), key);
@@ -68,6 +101,7 @@ export function vmImage(): VmImage {
       },
     );
     installGuest(tree);
+    labelFiles(tree);
     const [kernel] = readdirSync(join(tree, 'boot')).filter((name) => name.startsWith('vmlinuz'));
     const [initrd] = readdirSync(join(tree, 'boot')).filter((name) => name.startsWith('initrd'));
     if (kernel === undefined || initrd === undefined) throw new Error('the machine has no kernel in /boot');
@@ -107,4 +141,30 @@ function installGuest(tree: string): void {
     'apt-daily.timer',
     'apt-daily-upgrade.timer',
   );
+}
+
+/**
+ * Puts modules into the SELinux policy, and labels every file by it: that of containers, which Debian has as source
+ * alone, and ours. The policy is in force only where the kernel is told so.
+ */
+function labelFiles(tree: string): void {
+  const inside = (command: string): void => {
+    execFileSync('chroot', [tree, 'sh', '-ec', command], { stdio: ['ignore', 'ignore', 'inherit'] });
+  };
+  writeFileSync(join(tree, 'etc', 'selinux', 'config'), 'SELINUX=permissive\nSELINUXTYPE=default\n');
+  mkdirSync(join(tree, 'tmp', 'policy'));
+  for (const module of policyModules) cpSync(module, join(tree, 'tmp', 'policy', basename(module)));
+  inside(`cd /tmp/policy
+    tar --extract --zstd --file /usr/src/selinux-policy-src.tar.zst --strip-components 4 \\
+      selinux-policy-src/policy/modules/services/container.te selinux-policy-src/policy/modules/services/container.fc
+    make AWK=awk --file /usr/share/selinux/devel/Makefile container.pp
+    semodule --noreload --install container.pp ${policyModules.map((file) => basename(file)).join(' ')}
+    rm -r /tmp/policy`);
+  const proc = join(tree, 'proc');
+  execFileSync('mount', ['-t', 'proc', 'proc', proc]);
+  try {
+    inside('setfiles -F /etc/selinux/default/contexts/files/file_contexts /');
+  } finally {
+    execFileSync('umount', [proc]);
+  }
 }

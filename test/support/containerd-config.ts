@@ -25,6 +25,8 @@ export type ConfigInput = {
   readonly debug: boolean;
   /** Let plugins of the node resource interface in, at `nri` of `containerdPaths`; from 1.7 on. */
   readonly nri: boolean;
+  /** Whether every container gets an SELinux label. */
+  readonly selinux?: boolean;
   /** TOML appended at the end. */
   readonly extra: string;
 };
@@ -109,6 +111,7 @@ function criOfVersion2(input: ConfigInput): string[] {
     `sandbox_image = ${quote(input.sandboxImage)}`,
     ...streaming,
     ...runtimeSettings,
+    `enable_selinux = ${input.selinux ?? false}`,
     `[${cri}.cni]`,
     `bin_dir = ${quote(cniPlugins)}`,
     `conf_dir = ${quote(paths.cniConf)}`,
@@ -136,6 +139,7 @@ function criOfVersion3(input: ConfigInput, { minor }: Release): string[] {
     `config_path = ${quote(paths.hosts)}`,
     `[${runtime}]`,
     ...runtimeSettings,
+    `enable_selinux = ${input.selinux ?? false}`,
     `[${runtime}.cni]`,
     // The plural came with 2.1 and is the only one from 2.4 on.
     minor === 0 ? `bin_dir = ${quote(cniPlugins)}` : `bin_dirs = ${list([cniPlugins])}`,

@@ -53,6 +53,8 @@ export type ContainerdOptions = {
   readonly nri?: boolean;
   /** Let ports of the node lead to pods. This makes firewall rules: only in a network namespace of the test's own. */
   readonly hostPorts?: boolean;
+  /** Every container gets an SELinux label. */
+  readonly selinux?: boolean;
 };
 
 /** What cleanup had to do by force; empty lists after an orderly end. */
@@ -275,6 +277,7 @@ export class PrivateContainerd {
       runtimes: this.#handlers(),
       debug: options.debug ?? false,
       nri: options.nri ?? false,
+      selinux: options.selinux ?? false,
       extra: options.configExtra ?? '',
     });
     await writeFile(paths.config, config);

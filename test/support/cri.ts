@@ -87,9 +87,18 @@ export type ContainerInput = {
   readonly readonlyRootfs?: boolean;
   readonly seccomp?: SecurityProfile;
   readonly apparmor?: SecurityProfile;
+  readonly selinux?: SelinuxOptions;
   readonly privileged?: boolean;
   /** In the pod's pid namespace; the pod says so too. */
   readonly sharedPid?: boolean;
+};
+
+/** The parts of an SELinux label. */
+export type SelinuxOptions = {
+  readonly user: string;
+  readonly role: string;
+  readonly type: string;
+  readonly level: string;
 };
 
 /** A profile by containerd's own choice, or by its path (seccomp) or name (AppArmor) on the node. */
@@ -99,6 +108,8 @@ export type HostMount = {
   readonly containerPath: string;
   readonly hostPath: string;
   readonly readonly?: boolean;
+  /** Whether the folder is given the container's SELinux label. */
+  readonly relabel?: boolean;
 };
 
 /** Linux limits as kubelet sends them. */
@@ -406,6 +417,7 @@ function containerConfig(input: ContainerInput): object {
       container_path: mount.containerPath,
       host_path: mount.hostPath,
       readonly: mount.readonly ?? false,
+      selinux_relabel: mount.relabel ?? false,
     })),
     labels: { 'io.kubernetes.container.name': name, ...input.labels },
     annotations: input.annotations ?? {},
@@ -428,6 +440,7 @@ function containerConfig(input: ContainerInput): object {
         no_new_privs: input.noNewPrivileges ?? false,
         seccomp: securityProfile(input.seccomp),
         apparmor: securityProfile(input.apparmor),
+        selinux_options: input.selinux ?? null,
         namespace_options: { pid: input.sharedPid === true ? 'POD' : 'CONTAINER' },
       },
     },
