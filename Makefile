@@ -38,7 +38,7 @@ $(PACKAGES): package-lock.json | toolchain
 
 build: $(BUNDLE) launcher ## bundles and launcher, into dist/
 
-$(BUNDLE): $(BUNDLE_INPUTS) $(PACKAGES) shim-binary/thread-calls.c shim-binary/kernel-events.c shim-binary/compiled-code.cc | toolchain
+$(BUNDLE): $(BUNDLE_INPUTS) $(PACKAGES) shim-binary/thread-calls.c shim-binary/kernel-events.c shim-binary/v8-calls.cc | toolchain
 	@$(MAKE) --no-print-directory -s -C shim-binary library
 	@$(NODE) build/bundle.ts
 	@touch $@

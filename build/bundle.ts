@@ -6,23 +6,21 @@ import { execFileSync } from 'node:child_process';
 import { chmod, copyFile, cp, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { build, type Metafile } from 'esbuild';
-import { compileCacheVariables } from '../src/engine/compile-cache.ts';
-import { engineFlags } from '../src/engine/engine-process.ts';
 
 const root = join(import.meta.dirname, '..');
 const modules = join(root, 'node_modules');
 const target = join(root, 'dist', 'lib', 'spinshim');
 const draft = `${target}.${process.pid}`;
 
-const entries = ['host', 'preparer', 'spinshim', 'fill-compile-cache'];
+const entries = ['host', 'preparer', 'spinshim', 'compile-programs'];
 
 /**
- * Entries of which each is one file in CommonJS form: an engine and its threads boot while a pod may be waiting, and a
- * file in this form takes V8 and Node less time than chunks that import each other and Node's own modules by name.
+ * Programs (`src/engine/program.ts`), each one file: an engine and its threads boot while a pod may be waiting, which takes less
+ * time than chunks that import each other and Node's own modules by name.
  */
-const bootedEntries = ['engine', 'worker', 'shell'];
+const programs = ['engine', 'worker', 'shell'];
 
-/** The HTTP client for guests' requests: loaded by those that send one. */
+/** The HTTP client for guests' requests: a program that the others load when they send one. */
 const httpClient = 'undici';
 
 /** Components themselves, with core modules beside their JavaScript: they are shipped as they are. */
@@ -55,10 +53,7 @@ async function bundleEntries(): Promise<Metafile> {
     ...common,
     ...withMaps,
     format: 'esm',
-    entryPoints: [
-      ...entries.map((name) => ({ in: `src/main/${name}.ts`, out: name })),
-      { in: httpClient, out: httpClient },
-    ],
+    entryPoints: entries.map((name) => ({ in: `src/main/${name}.ts`, out: name })),
     external: [`${transpiler}/*`],
     splitting: true,
     outdir: draft,
@@ -71,31 +66,59 @@ async function bundleEntries(): Promise<Metafile> {
   return metafile;
 }
 
-async function bundleBootedEntries(): Promise<Metafile> {
-  const { metafile } = await build({
+/** What a program is a function of: `Body` in `src/engine/program.ts`. Modules are strict, which a script is only when it says so. */
+const programForm = {
+  banner: {
+    js: "(function (require, module, __filename) {\n'use strict';\nconst urlOfThisFile = require('node:url').pathToFileURL(__filename).href;",
+  },
+  footer: { js: '})' },
+  define: { 'import.meta.url': 'urlOfThisFile' },
+  charset: 'ascii',
+  format: 'cjs',
+  outdir: draft,
+} as const;
+
+async function bundlePrograms(): Promise<readonly Metafile[]> {
+  const entries = await build({
     ...common,
     ...withMaps,
-    format: 'cjs',
-    entryPoints: bootedEntries.map((name) => `src/main/${name}.ts`),
-    outdir: draft,
-    outExtension: { '.js': '.cjs' },
-    // Modules are strict, which this form is only when it says so: a call with a primitive `this` would get an object.
-    banner: {
-      js: "'use strict';\nconst urlOfThisFile = require('node:url').pathToFileURL(__filename).href;",
-    },
-    define: { 'import.meta.url': 'urlOfThisFile' },
+    ...programForm,
+    entryPoints: programs.map((name) => `src/main/${name}.ts`),
     plugins: [
       {
-        name: 'the HTTP client stays a file of its own',
-        setup({ onResolve }) {
-          onResolve({ filter: new RegExp(`^${httpClient}$`) }, ({ kind }) =>
-            kind === 'dynamic-import' ? { path: `./${httpClient}.mjs`, external: true } : undefined,
+        name: 'the HTTP client stays a program of its own',
+        setup({ onResolve, onLoad }) {
+          const namespace = 'program';
+          onResolve({ filter: new RegExp(`^${httpClient}$`) }, ({ kind, path }) =>
+            kind === 'dynamic-import' ? { path, namespace } : undefined,
           );
+          onLoad({ filter: /./, namespace }, ({ path }) => ({
+            contents: `module.exports = globalThis[Symbol.for('spinshim.programs')].load('${path}');`,
+          }));
         },
       },
     ],
   });
-  return metafile;
+  const client = await build({
+    ...common,
+    ...programForm,
+    stdin: { contents: `module.exports = require('${httpClient}');`, resolveDir: root },
+    entryNames: httpClient,
+  });
+  return [entries.metafile, client.metafile];
+}
+
+/** What node is given to run: for each program the same few lines that run it. */
+async function bundleLoaders(): Promise<void> {
+  for (const name of programs)
+    await build({
+      ...common,
+      format: 'cjs',
+      entryPoints: ['src/main/program.ts'],
+      outfile: join(draft, `${name}.cjs`),
+      banner: { js: "'use strict';" },
+      define: { programName: JSON.stringify(name) },
+    });
 }
 
 /** Every file that the transpiler's two entries reach, found by following their imports. */
@@ -159,7 +182,7 @@ async function copyAssets(): Promise<void> {
   }
   await copyFile(join(root, 'fixtures', 'hello', 'hello.wasm'), join(draft, 'rehearsal.wasm'));
   // Built by `shim-binary/Makefile`.
-  for (const library of ['thread-calls.so', 'compiled-code.node'])
+  for (const library of ['thread-calls.so', 'v8-calls.node'])
     await copyFile(join(root, 'dist', 'lib', library), join(draft, library));
   await cp(join(root, 'proto'), join(draft, 'proto'), {
     recursive: true,
@@ -172,15 +195,13 @@ async function copyAssets(): Promise<void> {
   await writeFile(join(draft, 'package.json'), `${JSON.stringify({ name, version, type: 'module' })}\n`);
 }
 
-/** What V8 compiled of an engine's code when it booted and rehearsed, for those that boot later; for all users of engines. */
-async function fillCompileCache(): Promise<void> {
-  const folder = join(draft, 'compile-cache');
-  execFileSync(join(draft, 'node'), [...engineFlags, join(draft, 'fill-compile-cache.mjs')], {
-    env: compileCacheVariables(folder),
+/** What V8 makes of the programs when they run, for those that run later. */
+function compilePrograms(): void {
+  const manifest = join(root, 'fixtures', 'rust-http', 'spin.toml');
+  execFileSync(join(draft, 'node'), ['--no-warnings', join(draft, 'compile-programs.mjs'), manifest], {
+    env: {},
     stdio: 'inherit',
   });
-  for (const file of await readdir(folder, { recursive: true, withFileTypes: true }))
-    if (file.isFile()) await chmod(join(file.parentPath, file.name), 0o644);
 }
 
 /** The finished folder takes the old one's place by renames, so that a failed build leaves the old one whole. */
@@ -204,11 +225,12 @@ async function placeCommand(): Promise<void> {
 
 await mkdir(draft, { recursive: true });
 try {
-  const metafiles = [await bundleEntries(), await bundleBootedEntries(), await copyTranspiler()];
+  const metafiles = [await bundleEntries(), ...(await bundlePrograms()), await copyTranspiler()];
+  await bundleLoaders();
   await placeNode();
   await copyAssets();
   await writeLicenses(metafiles);
-  await fillCompileCache();
+  compilePrograms();
   await replaceTarget();
   await placeCommand();
 } finally {

@@ -38,7 +38,7 @@ function filesBelow(folder: string): readonly string[] {
  */
 function nameOf(source: string, files: readonly string[]): string {
   const hash = createHash('sha256');
-  const named = files.filter((file) => !file.startsWith('compile-cache/'));
+  const named = files.filter((file) => !file.endsWith('.js.v8'));
   for (const file of named) hash.update(`${file}\0`).update(readFileSync(join(source, file)));
   const { version } = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8')) as { version: string };
   return `spinshim-${version}-${hash.digest('hex').slice(0, 12)}`;

@@ -16,6 +16,7 @@ const { functions: libc } = dlopen(null, {
   fcntl: { arguments: ['int32', 'int32', 'int64'], return: 'int32' },
   flock: { arguments: ['int32', 'int32'], return: 'int32' },
   fsetxattr: { arguments: ['int32', 'string', 'buffer', 'uint64', 'int32'], return: 'int32' },
+  inet_pton: { arguments: ['int32', 'string', 'buffer'], return: 'int32' },
   getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
   ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
   listen: { arguments: ['int32', 'int32'], return: 'int32' },
@@ -23,6 +24,7 @@ const { functions: libc } = dlopen(null, {
   mount: { arguments: ['string', 'string', 'string', 'uint64', 'string'], return: 'int32' },
   setns: { arguments: ['int32', 'int32'], return: 'int32' },
   setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
+  recv: { arguments: ['int32', 'buffer', 'uint64', 'int32'], return: 'int64' },
   recvmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
   sendmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
   socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
@@ -183,6 +185,28 @@ export function socketPair(): readonly [number, number] {
   return [pair.readInt32LE(0), pair.readInt32LE(4)];
 }
 
+/**
+ * Has the kernel send this process SIGIO whenever something comes on a socket, or its other end closes (fcntl(2), O_ASYNC).
+ * Whatever came before is not told.
+ */
+export function signalWhenReadable(socket: number): void {
+  const [setFlags, setOwner, asynchronous] = [4, 8, 0o20000n];
+  const what = `asking for a signal when descriptor ${socket} can be read`;
+  check(libc.fcntl(socket, setOwner, BigInt(process.pid)), what);
+  check(libc.fcntl(socket, setFlags, asynchronous), what);
+}
+
+/** Takes what has come on a socket, without waiting: bytes put into `target`; 0 at its end, undefined when nothing is there. */
+export function receive(socket: number, target: Buffer): number | undefined {
+  const doNotWait = 0x40;
+  const count = Number(libc.recv(socket, target, BigInt(target.length), doNotWait));
+  if (count >= 0) return count;
+  const errno = errnoName();
+  if (errno === 'EAGAIN') return undefined;
+  if (errno === 'ECONNRESET') return 0;
+  throw new ShimError('internal', `reading from descriptor ${socket} failed: ${errno}`);
+}
+
 /** A listening socket of this machine under a name that the kernel chooses, which only who asks for it learns. */
 export function listenUnnamed(): number {
   const [unix, stream, nonBlocking, closeOnExec] = [1, 1, 0o4000, 0o2000000];
@@ -340,29 +364,30 @@ export function bpfDescriptor(instructions: Uint8Array): Buffer {
   return descriptor;
 }
 
-/** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */
-function encodeSocketAddress(address: ListenAddress): Buffer {
-  const bytes = addressBytes(address.host);
-  const sockaddr = Buffer.alloc(bytes.length === 4 ? 16 : 28);
-  sockaddr.writeUInt16LE(bytes.length === 4 ? 2 : 10, 0);
-  sockaddr.writeUInt16BE(address.port, 2);
-  sockaddr.set(bytes, bytes.length === 4 ? 4 : 8);
-  return sockaddr;
+/** The bytes of an IPv4 (4) or IPv6 (16) address in its text form, without a zone; undefined for any other text. */
+export function addressBytes(text: string): Uint8Array | undefined {
+  const [inet, inet6] = [2, 10];
+  if (!/^[\da-f.:]+$/i.test(text)) return undefined;
+  for (const [family, length] of [
+    [inet, 4],
+    [inet6, 16],
+  ] as const) {
+    const bytes = Buffer.alloc(length);
+    if (libc.inet_pton(family, text, bytes) === 1) return bytes;
+  }
+  return undefined;
 }
 
-function addressBytes(host: string): Uint8Array {
-  const quad = host.split('.');
-  if (quad.length === 4) return Uint8Array.from(quad, Number);
-  const [head = '', tail] = host.split('::');
-  const groups = (text: string): number[] =>
-    text === ''
-      ? []
-      : text
-          .split(':')
-          .flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255]);
-  const front = groups(head);
-  const back = tail === undefined ? [] : groups(tail);
-  return Uint8Array.from([...front, ...new Array<number>(16 - front.length - back.length).fill(0), ...back]);
+/** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). Throws `invalid-argument`. */
+function encodeSocketAddress({ host, port }: ListenAddress): Buffer {
+  const bytes = addressBytes(host);
+  if (bytes === undefined) throw new ShimError('invalid-argument', `"${host}" is not an IP address`);
+  const isV6 = bytes.length === 16;
+  const sockaddr = Buffer.alloc(isV6 ? 28 : 16);
+  sockaddr.writeUInt16LE(isV6 ? 10 : 2, 0);
+  sockaddr.writeUInt16BE(port, 2);
+  sockaddr.set(bytes, isV6 ? 8 : 4);
+  return sockaddr;
 }
 
 if (endianness() !== 'LE')

@@ -1,9 +1,9 @@
-import { setFlagsFromString } from 'node:v8';
 import { ShimError } from '../error.ts';
 import type { CompiledCode } from './compiled-code.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import { limitInstanceMemory } from './instance-memory.ts';
 import type { LearnedCode } from './messages.ts';
+import { setV8Flag } from './v8-flags.ts';
 
 /**
  * How much of a function is run before V8 optimizes it: its own default, and while code is learned. Of optimized code alone
@@ -25,7 +25,7 @@ const idleMs = 10;
 
 /** From now on, and until `learnedCode`, functions of guests are optimized after a few calls. */
 export function beginLearning(): void {
-  setFlagsFromString(`--wasm-tiering-budget=${learningBudget}`);
+  setV8Flag(`--wasm-tiering-budget=${learningBudget}`);
 }
 
 /** Requests for each path from which V8 learns what to optimize. */
@@ -67,7 +67,7 @@ export async function learnedCode(
 ): Promise<readonly LearnedCode[]> {
   // Code counts only where V8 has the flags that it was taken out with.
   limitInstanceMemory();
-  setFlagsFromString(`--wasm-tiering-budget=${defaultBudget}`);
+  setV8Flag(`--wasm-tiering-budget=${defaultBudget}`);
   let before = -1;
   let quiet = 0;
   for (let look = 0; look < maxLooks; look += 1) {

@@ -58,8 +58,8 @@ test('code of other flags, cut code and what is none is not taken', async () => 
 });
 
 test('an installation without the addon is told', () => {
-  assert.throws(() => new CompiledCode('/nowhere/compiled-code.node'), {
+  assert.throws(() => new CompiledCode('/nowhere/v8-calls.node'), {
     code: 'failed-precondition',
-    message: /"\/nowhere\/compiled-code\.node" cannot be loaded/,
+    message: /"\/nowhere\/v8-calls\.node" cannot be loaded/,
   });
 });

@@ -1,37 +1,20 @@
-import { ShimError } from '../error.ts';
-import { findInstallation } from './installation.ts';
-
-/** What `compiled-code.node` does. */
-type Addon = {
-  readonly serialize: (module: WebAssembly.Module) => Uint8Array;
-  readonly deserialize: (module: Uint8Array, code: Uint8Array) => WebAssembly.Module | undefined;
-};
+import { loadV8Calls, type V8Calls } from './v8-calls.ts';
 
 /**
  * Takes the machine code of modules out of V8, and makes modules that have it from the start. Such code is run as it is:
  * only whoever could have run any code in this process may bring it.
  */
 export class CompiledCode {
-  readonly #addon: Addon;
+  readonly #calls: V8Calls;
 
   /** Throws `failed-precondition` when the addon cannot be loaded. */
-  constructor(library = findInstallation().compiledCode) {
-    const holder: { exports: unknown } = { exports: {} };
-    try {
-      process.dlopen(holder, library);
-    } catch (cause) {
-      throw new ShimError(
-        'failed-precondition',
-        `"${library}" cannot be loaded, so compiled code can be neither kept nor used: install this version whole`,
-        { cause },
-      );
-    }
-    this.#addon = holder.exports as Addon;
+  constructor(library?: string) {
+    this.#calls = loadV8Calls(library);
   }
 
   /** The code of the functions of a module that V8 has optimized until now; no bytes when there are none. */
   of(module: WebAssembly.Module): Uint8Array {
-    return this.#addon.serialize(module);
+    return this.#calls.serialize(module);
   }
 
   /**
@@ -40,6 +23,6 @@ export class CompiledCode {
    * checked is that the code is that of the module.
    */
   moduleWith(bytes: Uint8Array, code: Uint8Array): WebAssembly.Module | undefined {
-    return this.#addon.deserialize(bytes, code);
+    return this.#calls.deserialize(bytes, code);
   }
 }

@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
-import { setNoNewPrivileges } from '../linux-rights.ts';
-import { startGuestWorker } from './guest-worker.ts';
+import { startGuestWorker } from './start-worker.ts';
+import { refuseCodeFromStrings } from './v8-calls.ts';
 import { openPagemap } from './worker-descriptors.ts';
 
 /** The worker that boots beside the main thread and waits for the app. */
@@ -17,11 +18,16 @@ export type FirstWorker = {
  * another core. Node boots in 45 ms with its channel to the parent, a worker in 50, the main thread's code in 45.
  */
 export async function bootEngine(): Promise<void> {
-  // Before the worker is made, so that it holds for all its threads; an engine executes nothing.
-  setNoNewPrivileges();
+  // Before the worker is made, so that it holds for all its threads; an engine executes nothing. The launcher has done so.
+  if (!hasNoNewPrivileges()) (await import('../linux-rights.ts')).setNoNewPrivileges();
   const pagemapFd = openPagemap();
   const exited = Promise.withResolvers<string>();
   const worker = startGuestWorker(pagemapFd, exited.resolve);
+  refuseCodeFromStrings();
   const { EngineServer } = await import('./engine-server.ts');
   new EngineServer({ worker, exited: exited.promise, pagemapFd }).run();
+}
+
+function hasNoNewPrivileges(): boolean {
+  return /^NoNewPrivs:\t1$/m.test(readFileSync('/proc/thread-self/status', 'utf8'));
 }

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { availableParallelism, constants } from 'node:os';
+import type { Duplex } from 'node:stream';
 import { ShimError } from '../error.ts';
 import { sendDescriptors, socketPair } from '../linux.ts';
-import { compileCacheVariables } from './compile-cache.ts';
+import { encodeFrame, FrameReader } from './channel-frames.ts';
 import type { ExecStart, RunningExec } from './exec-messages.ts';
 import { findInstallation } from './installation.ts';
 import type { ClaimReport, EngineClaim, EngineReply, EngineRequest, LearnedCode } from './messages.ts';
@@ -67,15 +68,12 @@ const killedExitCode = 137;
 const maxReasonBytes = 4096;
 
 /**
- * Node flags of an engine: no code from strings, no prototype setter, no debugger for whoever can send SIGUSR1. Functions of a module are validated when they are
- * first called: all of them were when the entry was made, and its seal says that it is the same (13 MB: 47 ms less). No more
+ * Flags of an engine, none of them V8's (`refuseCodeFromStrings`): no prototype setter, no debugger for whoever can send SIGUSR1. No more
  * threads that compile than cores: they would only keep the first request waiting (two cores, 12 MB: 77 -> 66 ms).
  */
 export const engineFlags: readonly string[] = [
   '--no-warnings',
-  '--disallow-code-generation-from-strings',
   '--disable-proto=delete',
-  '--wasm-lazy-validation',
   '--disable-sigusr1',
   `--v8-pool-size=${Math.min(4, availableParallelism())}`,
 ];
@@ -94,6 +92,8 @@ export class EngineProcess {
   readonly pid: number;
   readonly exited: Promise<EngineExit>;
   readonly #child: ChildProcess;
+  /** Our end of the socket for messages; the engine's is its descriptor 3 (`ParentChannel`). */
+  readonly #channel: Duplex;
   readonly #rehearsed = Promise.withResolvers<void>();
   /** Our end of the socket that takes descriptors into the engine. */
   readonly #handover: number;
@@ -103,6 +103,7 @@ export class EngineProcess {
 
   private constructor(child: ChildProcess, pid: number, handover: number) {
     this.#child = child;
+    this.#channel = child.stdio[3] as Duplex;
     this.pid = pid;
     this.#handover = handover;
     this.exited = this.#watch();
@@ -110,20 +111,15 @@ export class EngineProcess {
 
   /** Boots an engine and resolves when it waits to be claimed. Rejects `unavailable` when it does not come up. */
   static async spawn(options: EngineSpawnOptions = {}): Promise<EngineProcess> {
-    const { node, engine, compileCache = process.env.NODE_COMPILE_CACHE } = findInstallation();
+    const { node, engine } = findInstallation();
     const output = options.inheritOutput === true ? 'inherit' : 'ignore';
     const [program = node, ...args] = launchCommand(options, [node, ...engineFlags, engine]);
     const [handover, theirs] = socketPair();
     const child = spawn(program, args, {
       cwd: '/',
       detached: true,
-      env: {
-        ...compileCacheVariables(compileCache),
-        ...hugePages,
-        ...(options.birth === undefined ? {} : noTlsConfig),
-      },
-      serialization: 'advanced',
-      stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'ipc', theirs],
+      env: { ...hugePages, ...(options.birth === undefined ? {} : noTlsConfig) },
+      stdio: ['ignore', output, options.inheritOutput === true ? 'inherit' : 'pipe', 'pipe', theirs],
     });
     closeSync(theirs);
     const { pid } = child;
@@ -214,8 +210,8 @@ export class EngineProcess {
   }
 
   #send(request: EngineRequest): void {
-    this.#child.send(request, (error) => {
-      if (error !== null) this.#pending?.reject(goneError(error.message));
+    this.#channel.write(encodeFrame(request), (error) => {
+      if (error) this.#pending?.reject(goneError(error.message));
     });
   }
 
@@ -258,7 +254,21 @@ export class EngineProcess {
   }
 
   #watch(): Promise<EngineExit> {
-    this.#child.on('message', (message) => this.#onMessage(message as EngineReply));
+    const reader = new FrameReader();
+    let wrong = '';
+    this.#channel
+      .on('data', (chunk: Buffer) => {
+        try {
+          for (const message of reader.push(chunk)) this.#onMessage(message as EngineReply);
+        } catch (thrown) {
+          // Nothing of ours writes such a thing.
+          wrong = `it was ended, since ${ShimError.from(thrown).message}`;
+          this.#channel.destroy();
+          this.#child.kill('SIGKILL');
+        }
+      })
+      // Who writes is told; the end of the process says the rest.
+      .on('error', () => {});
     let tail = Buffer.alloc(0);
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       tail = Buffer.concat([tail, chunk]).subarray(-maxReasonBytes);
@@ -271,7 +281,7 @@ export class EngineProcess {
       // Not before all of its standard error was read.
       this.#child.once('close', (code, signal) => {
         const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
-        const reason = tail.toString('utf8').trim();
+        const reason = wrong || tail.toString('utf8').trim();
         closeSync(this.#handover);
         for (const id of [...this.#execs.keys()]) this.#execExited(id, killedExitCode);
         this.#pending?.reject(goneError(reason === '' ? `it ended with exit code ${exitCode}` : reason));

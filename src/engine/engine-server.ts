@@ -1,5 +1,4 @@
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { closeSync, constants, mkdirSync, openSync, writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import type { Worker } from 'node:worker_threads';
@@ -15,7 +14,6 @@ import { Phases } from '../telemetry/phases.ts';
 import { type AppLimits, readAppLimits } from './app-limits.ts';
 import { rehearseClaim } from './claim-rehearsal.ts';
 import { beginLearning, exercise, learnedCode } from './code-learning.ts';
-import { keepCompiledCode } from './compile-cache.ts';
 import { CompiledCode } from './compiled-code.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
 import { type CompiledComponent, CoreModules } from './core-modules.ts';
@@ -33,6 +31,8 @@ import type {
   EngineSecurity,
   NetworkTarget,
 } from './messages.ts';
+import { ParentChannel } from './parent-channel.ts';
+import { ownPrograms } from './program.ts';
 import { ShellFront } from './shell-front.ts';
 import { WorkerCrew } from './worker-crew.ts';
 
@@ -59,6 +59,7 @@ type Claimed = {
  */
 export class EngineServer {
   readonly #first: FirstWorker;
+  #parent: ParentChannel | undefined;
   #workerReady: Promise<void> = Promise.resolve();
   /** The first worker, from the boot to the claim. */
   #spare: Worker | undefined;
@@ -86,24 +87,27 @@ export class EngineServer {
 
   /** Takes the process over: messages, signals, end. */
   run(): void {
-    process.on('message', (message) => this.#onRequest(message as EngineRequest));
-    process.on('disconnect', () => process.exit(0));
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#drain());
     const { worker, exited } = this.#first;
     void exited.then((reason) => {
       if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
       this.#crew?.onExit(worker, reason);
     });
+    post(worker, { type: 'warm-up' });
     this.#workerReady = reply(worker, 'ready').then(
       () => undefined,
       (thrown: unknown) => fail(`the worker could not be started: ${ShimError.from(thrown).message}`),
+    );
+    this.#parent = new ParentChannel(
+      (request) => this.#onRequest(request),
+      () => process.exit(0),
     );
     // Before the worker is: an app can be read and compiled while that still boots.
     this.#reply({ type: 'ready' });
   }
 
   #reply(reply: EngineReply): void {
-    process.send?.(reply);
+    this.#parent?.send(reply);
   }
 
   #onRequest(request: EngineRequest): void {
@@ -149,7 +153,7 @@ export class EngineServer {
       (thrown: unknown) => ShimError.from(thrown).message,
     );
     const problem = (await rehearsed).problem ?? own;
-    if (!this.#claiming) keepCompiledCode();
+    if (!this.#claiming) ownPrograms()?.keep();
     // One that a claim has overtaken may have met the container's rights.
     if (problem !== undefined && this.#spare === worker)
       process.stderr.write(`the rehearsal failed: ${problem}\n`);
@@ -178,8 +182,8 @@ export class EngineServer {
     phases.end('thread');
     const networkFd = enterNetwork(claim.network);
     phases.end('network');
-    const stdout = await openOutput(claim.stdout);
-    const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : await openOutput(claim.stderr);
+    const stdout = openOutput(claim.stdout);
+    const stderr = sameFile(claim.stdout, claim.stderr) ? stdout : openOutput(claim.stderr);
     const confined =
       claim.security === undefined ? undefined : this.#confine(claim, claim.security, networkFd, listen.port);
     phases.end('confine');
@@ -254,6 +258,7 @@ export class EngineServer {
   #drain(): void {
     if (this.#ending) return;
     this.#ending = true;
+    ownPrograms()?.keep();
     const claimed = this.#claimed;
     if (claimed === undefined) process.exit(0);
     const timeoutMs = claimed.claim.drainTimeoutMs ?? defaultDrainTimeoutMs;
@@ -345,7 +350,7 @@ function openNamespace(path: string): number {
 }
 
 /** Opens an output; FIFOs read-write so that neither a late nor a lost reader matters (reference/containerd.md 4). */
-async function openOutput(output: EngineOutput): Promise<number | undefined> {
+function openOutput(output: EngineOutput): number | undefined {
   switch (output.kind) {
     case 'null':
       return undefined;
@@ -354,7 +359,7 @@ async function openOutput(output: EngineOutput): Promise<number | undefined> {
     case 'fifo':
       return openSync(output.path, constants.O_RDWR | constants.O_NONBLOCK);
     case 'file':
-      await mkdir(dirname(output.path), { recursive: true });
+      mkdirSync(dirname(output.path), { recursive: true });
       return openSync(output.path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o644);
     default:
       return output satisfies never;

@@ -1,4 +1,4 @@
-import { readFileSync, realpathSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AdapterPaths } from './lift.ts';
@@ -14,12 +14,10 @@ export type Installation = {
   readonly preparer: string;
   /** The library by which an engine drops rights on all of its threads. */
   readonly threadCalls: string;
-  /** The Node addon that keeps the code that V8 made of a module. */
-  readonly compiledCode: string;
+  /** The Node addon for calls of V8's own interface. */
+  readonly v8Calls: string;
   /** What an engine and its workers read of it while they run: a directory. */
   readonly directory: string;
-  /** Where V8's compiled form of the bundle's own code lies; a checkout has none. */
-  readonly compileCache?: string;
   readonly adapters: AdapterPaths;
   /** The small component that waiting engines rehearse with. */
   readonly rehearsal: string;
@@ -44,7 +42,7 @@ function checkout(root: string): Installation {
     shell: join(root, 'src', 'main', 'shell.ts'),
     preparer: join(root, 'src', 'main', 'preparer.ts'),
     threadCalls: join(root, 'dist', 'lib', 'thread-calls.so'),
-    compiledCode: join(root, 'dist', 'lib', 'compiled-code.node'),
+    v8Calls: join(root, 'dist', 'lib', 'v8-calls.node'),
     directory: root,
     adapters: adaptersIn(join(modules, 'jco', 'lib')),
     rehearsal: join(root, 'fixtures', 'hello', 'hello.wasm'),
@@ -65,10 +63,8 @@ function bundle(directory: string): Installation {
     shell: join(directory, 'shell.cjs'),
     preparer: join(directory, 'preparer.mjs'),
     threadCalls: join(directory, 'thread-calls.so'),
-    compiledCode: join(directory, 'compiled-code.node'),
+    v8Calls: join(directory, 'v8-calls.node'),
     directory,
-    // By its real path: entries are found by where their source lies relative to it.
-    compileCache: join(realpathSync(directory), 'compile-cache'),
     adapters: adaptersIn(join(directory, 'adapters')),
     rehearsal: join(directory, 'rehearsal.wasm'),
     get version() {

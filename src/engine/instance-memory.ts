@@ -1,4 +1,4 @@
-import { setFlagsFromString } from 'node:v8';
+import { setV8Flag } from './v8-flags.ts';
 
 /** Bytes of a page of linear memory. */
 export const pageBytes = 65_536;
@@ -43,5 +43,5 @@ export function isMemoryRefused(thrown: unknown): boolean {
  * starts larger cannot be made. Without a number of pages the cap is V8's own again.
  */
 export function limitInstanceMemory(pages = noLimit): void {
-  setFlagsFromString(`--wasm-max-mem-pages=${pages}`);
+  setV8Flag(`--wasm-max-mem-pages=${pages}`);
 }

@@ -1,6 +1,5 @@
-import { isIP } from 'node:net';
 import { ShimError } from '../error.ts';
-import type { ListenAddress } from '../linux.ts';
+import { addressBytes, type ListenAddress } from '../linux.ts';
 import type { EngineClaim } from './messages.ts';
 
 /** Where Spin's HTTP trigger listens in a container when nothing else is said. */
@@ -30,8 +29,7 @@ export function parseListenAddress(text: string, where: string): ListenAddress {
     colon < 0 ||
     !/^\d{1,5}$/.test(port) ||
     Number(port) > 65535 ||
-    (bracketed ? isIP(host) !== 6 : isIP(literal) !== 4) ||
-    literal.includes('%')
+    addressBytes(literal)?.length !== (bracketed ? 16 : 4)
   ) {
     throw new ShimError(
       'invalid-argument',
@@ -43,5 +41,5 @@ export function parseListenAddress(text: string, where: string): ListenAddress {
 
 /** `host:port` with IPv6 in brackets. */
 export function formatAddress({ host, port }: ListenAddress): string {
-  return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+  return addressBytes(host)?.length === 16 ? `[${host}]:${port}` : `${host}:${port}`;
 }

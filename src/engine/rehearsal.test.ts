@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { rehearse } from './rehearsal.ts';
+import { rehearse, wholeRehearsal } from './rehearsal.ts';
 
 test('a rehearsal goes through all its requests and leaves no descriptor open', async () => {
   const before = readdirSync('/proc/self/fd').length;
   let asked = 0;
-  await rehearse(() => {
+  await rehearse(wholeRehearsal, () => {
     asked += 1;
     return false;
   });
@@ -17,7 +17,7 @@ test('a rehearsal goes through all its requests and leaves no descriptor open', 
 
 test('a rehearsal gives way when it is told to stop', async () => {
   let asked = 0;
-  await rehearse(() => {
+  await rehearse(wholeRehearsal, () => {
     asked += 1;
     return asked === 3;
   });

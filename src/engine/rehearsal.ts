@@ -4,7 +4,6 @@ import { appOfComponent } from '../app/single-component.ts';
 import { ShimError } from '../error.ts';
 import { asyncImports } from '../host/async-imports.ts';
 import { listenUnnamed, socketPair } from '../linux.ts';
-import { nodeCrypto } from '../node-crypto.ts';
 import { AppRunner } from './app-runner.ts';
 import { entryOf } from './component-entry.ts';
 import { findInstallation } from './installation.ts';
@@ -13,8 +12,8 @@ import type { EngineClaim } from './messages.ts';
 import { OutputSink } from './output-sink.ts';
 import { RequestBoard } from './request-board.ts';
 
-/** Requests of a rehearsal: after them a first request takes as long as a tenth does. */
-const requestCount = 20;
+/** Requests of a whole rehearsal: after them a first request takes as long as a tenth does. */
+export const wholeRehearsal = 20;
 
 const componentId = 'rehearsal';
 
@@ -38,8 +37,7 @@ export const rehearsalClaim: EngineClaim = {
  * its guest, makes no thread and no socket that a network namespace could matter to, and leaves nothing behind. `stop`
  * is asked between requests.
  */
-export async function rehearse(stop: () => boolean): Promise<void> {
-  nodeCrypto();
+export async function rehearse(requestCount: number, stop: () => boolean): Promise<void> {
   const linked = linkComponent(readFileSync(findInstallation().rehearsal), asyncImports);
   if (!('plan' in linked)) return;
   const { entry, text, coreModules } = entryOf(linked);

@@ -2,7 +2,6 @@ import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { receiveDescriptors } from '../linux.ts';
-import { ownCompileCacheVariables } from './compile-cache.ts';
 import type { ExecReply, ExecRequest } from './exec-messages.ts';
 import { findInstallation } from './installation.ts';
 import type { EngineClaim } from './messages.ts';
@@ -97,7 +96,7 @@ export class ShellFront {
   #start({ claim, address }: ShellSurroundings): Worker {
     const workerData: ShellInput = { claim, address };
     const thread = new Worker(findInstallation().shell, {
-      env: ownCompileCacheVariables(),
+      env: {},
       resourceLimits: { maxOldGenerationSizeMb: maxShellHeapMiB },
       name: 'shell',
       workerData,

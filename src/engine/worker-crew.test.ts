@@ -7,7 +7,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { listenTcp } from '../linux.ts';
 import { defaultAppLimits } from './app-limits.ts';
 import { CoreModules } from './core-modules.ts';
-import { reply, startGuestWorker } from './guest-worker.ts';
+import { reply } from './guest-worker.ts';
+import { startGuestWorker } from './start-worker.ts';
 import { claimOf, prepareApp, temporaryFolder } from './test-engine.ts';
 import { WorkerCrew } from './worker-crew.ts';
 

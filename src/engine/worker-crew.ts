@@ -2,10 +2,11 @@ import type { Worker } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import type { AppLimits } from './app-limits.ts';
 import type { CompiledComponent } from './core-modules.ts';
-import { load, post, reply, serve, startGuestWorker } from './guest-worker.ts';
+import { load, post, reply, serve } from './guest-worker.ts';
 import type { EngineClaim } from './messages.ts';
 import { PermitLedger } from './permits.ts';
 import { clockMs, RequestBoard } from './request-board.ts';
+import { startGuestWorker } from './start-worker.ts';
 import { Watch } from './watch.ts';
 import type { WorkerReply } from './worker-messages.ts';
 

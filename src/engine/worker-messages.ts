@@ -27,6 +27,7 @@ export type WorkerInput = {
 
 export type WorkerRequest =
   /** Go through everything once with a small app of ours, until there is an app to load. */
+  | { readonly type: 'warm-up' }
   | { readonly type: 'rehearse' }
   /** The plan of a component that is about to be loaded, to be made ready meanwhile; not answered. */
   | { readonly type: 'plan'; readonly digest: string; readonly text: string }

@@ -1,19 +1,22 @@
 import { parentPort } from 'node:worker_threads';
 import { ShimError } from '../error.ts';
 import { enterNetworkNamespace } from '../linux.ts';
+import { nodeCrypto } from '../node-crypto.ts';
 import { AppRunner } from './app-runner.ts';
-import { keepCompiledCode } from './compile-cache.ts';
 import { type PlansAhead, readPlan } from './load-runtime.ts';
 import { OutputSink } from './output-sink.ts';
 import { PermitLedger } from './permits.ts';
-import { rehearse } from './rehearsal.ts';
+import { ownPrograms } from './program.ts';
+import { rehearse, wholeRehearsal } from './rehearsal.ts';
 import { RequestBoard } from './request-board.ts';
+import { refuseCodeFromStrings } from './v8-calls.ts';
 import type { WorkerInput, WorkerReply, WorkerRequest } from './worker-messages.ts';
 
 /** A worker's whole life: wait for an app, load it, serve, drain. */
 export function runWorker(): void {
   const port = parentPort;
   if (port === null) throw new ShimError('internal', 'the worker entry was run outside of a worker thread');
+  refuseCodeFromStrings();
   const reply = (message: WorkerReply | undefined): void => {
     if (message !== undefined) port.postMessage(message);
   };
@@ -30,13 +33,18 @@ export function runWorker(): void {
         runner.resolve(app);
         return { type: 'loaded', milliseconds: app.milliseconds };
       }
+      case 'warm-up':
+        rehearsal = rehearse(1, () => false);
+        await rehearsal.catch(() => {});
+        return undefined;
       case 'rehearse': {
-        rehearsal = rehearse(() => claimed);
+        nodeCrypto();
+        rehearsal = rehearsal.catch(() => {}).then(() => rehearse(wholeRehearsal, () => claimed));
         const problem = await rehearsal.then(
           () => undefined,
           (thrown: unknown) => ShimError.from(thrown).message,
         );
-        if (!claimed) keepCompiledCode();
+        if (!claimed) ownPrograms()?.keep();
         return { type: 'rehearsed', problem };
       }
       case 'plan':
@@ -56,6 +64,7 @@ export function runWorker(): void {
       case 'drain': {
         const app = await runner.promise;
         await app.drain(request.keepIdle);
+        ownPrograms()?.keep();
         return { type: 'drained' };
       }
       case 'inspect':

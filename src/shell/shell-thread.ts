@@ -1,5 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { ownPrograms } from '../engine/program.ts';
 import type { ShellAnswer, ShellInput, ShellReply, ShellRequest } from '../engine/shell-messages.ts';
+import { refuseCodeFromStrings } from '../engine/v8-calls.ts';
 import { ShimError } from '../error.ts';
 import { AppAccess } from './app-access.ts';
 import { EngineAccess } from './engine-access.ts';
@@ -9,6 +11,7 @@ import { ExecSession } from './exec-session.ts';
 export function runShell(): void {
   const port = parentPort;
   if (port === null) throw new ShimError('internal', 'the shell entry was run outside of a worker thread');
+  refuseCodeFromStrings();
   const { claim, address } = workerData as ShellInput;
   const sessions = new Map<string, ExecSession>();
   const questions = new Map<number, (answer: ShellAnswer) => void>();
@@ -37,6 +40,7 @@ export function runShell(): void {
         sessions.set(id, session);
         void session.run().then((exitCode) => {
           sessions.delete(id);
+          ownPrograms()?.keep();
           port.postMessage({ type: 'exec-exited', id, exitCode } satisfies ShellReply);
         });
         return;

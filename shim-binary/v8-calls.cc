@@ -1,4 +1,4 @@
-/* `compiled-code.node`: takes the machine code that V8 made of a WebAssembly module out of it, and makes a module with such code. Both are V8's own interface, which Node does not pass on. V8 refuses code of another version, other flags or another processor. */
+/* `v8-calls.node`: what V8's own interface has and Node does not pass on. It takes the machine code that V8 made of a WebAssembly module out of it and makes a module with such code, which V8 refuses when it is of another version, other flags or another processor; and it has V8 refuse to make code of strings. */
 #include <node.h>
 #include <v8-wasm.h>
 
@@ -61,9 +61,19 @@ void Deserialize(const v8::FunctionCallbackInfo<Value>& call) {
   if (made != nullptr && !made->IsEmpty()) call.GetReturnValue().Set(*made);
 }
 
+v8::ModifyCodeGenerationFromStringsResult RefuseString(Local<v8::Context>, Local<Value>, bool) {
+  return {false, {}};
+}
+
+/* () => void: from now on no code is made of a string in the calling thread. Node has V8 ask each time, whatever a context says. */
+void RefuseCodeFromStrings(const v8::FunctionCallbackInfo<Value>& call) {
+  call.GetIsolate()->SetModifyCodeGenerationFromStringsCallback(RefuseString);
+}
+
 }  // namespace
 
 NODE_MODULE_INIT() {
   NODE_SET_METHOD(exports, "serialize", Serialize);
   NODE_SET_METHOD(exports, "deserialize", Deserialize);
+  NODE_SET_METHOD(exports, "refuseCodeFromStrings", RefuseCodeFromStrings);
 }
