@@ -29,10 +29,19 @@ export class BenchNode {
 
   /** Starts a pod of its own address and waits for its first 200. Throws when the benchmark is to end. */
   async podAnswering(subject: Subject, name: string): Promise<Pod> {
-    this.#signal.throwIfAborted();
-    const pod = await Pod.run(this.spin.containerd, { name, ...this.#whatToRun(subject) });
-    await firstAnswer(`http://${pod.ip}:80/`);
+    const pod = await this.startPod(subject, name);
+    await this.firstAnswerOf(pod);
     return pod;
+  }
+
+  /** Calls RunPodSandbox, CreateContainer and StartContainer, and PodSandboxStatus for the address, as kubelet does. */
+  startPod(subject: Subject, name: string): Promise<Pod> {
+    this.#signal.throwIfAborted();
+    return Pod.run(this.spin.containerd, { name, ...this.#whatToRun(subject) });
+  }
+
+  firstAnswerOf({ ip }: Pod): Promise<void> {
+    return firstAnswer(`http://${ip}:80/`);
   }
 
   /** Starts a pod in the node's network that listens on a loopback port. */

@@ -1,6 +1,8 @@
+import type { Subject } from './bench-node.ts';
 import { bodyQuantities } from './bodies.ts';
 import { coldSubject, fromNothing, fromWarm } from './cold-start.ts';
 import type { Conditions } from './conditions.ts';
+import { callsQuantity, label } from './pod-start.ts';
 import { type PartName, type PartRecord, partNames, type Results } from './results.ts';
 import { runawayQuantities, runawaySubjects } from './runaway.ts';
 import { floorName, jcoName } from './servers.ts';
@@ -152,6 +154,15 @@ const targets: readonly Target[] = [
       },
     }),
   ),
+  {
+    what: `${callsQuantity} of hello, of that of a C server under runc`,
+    aim: '≤ 0.5 ×',
+    of: (median) => {
+      const ms = (subject: Subject): number => median('pod-start', callsQuantity, label(subject));
+      const ratio = ms('hello') / ms('runc');
+      return [times(ratio), ratio <= 0.5];
+    },
+  },
   ...Object.values(bodyQuantities).map(
     (quantity): Target => ({
       what: quantity,
