@@ -169,7 +169,7 @@ describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
     assert.ok(existsSync(`/proc/${engine.process.pid}`));
   });
 
-  test('an engine that waits has no thread of the pool; the threads it gets are born in the pod', async (t) => {
+  test('an engine that waits has no thread of the pool; none of those it gets is outside of the pod', async (t) => {
     const engine = await EngineProcess.spawn();
     t.after(async () => {
       engine.signal('SIGKILL');
@@ -184,10 +184,13 @@ describe('the life of an engine process', { timeout: suiteTimeoutMs }, () => {
     await engine.claim(claimOf(prepared, home, { network: { kind: 'new' }, listen: '127.0.0.1:8080' }));
     const own = readlinkSync(`/proc/${engine.pid}/ns/net`);
     assert.notEqual(own, readlinkSync('/proc/self/ns/net'));
-    // Opening output files has made the pool.
-    const namespaces = poolNamespaces(engine.pid);
-    assert.ok(namespaces.length > 0);
-    assert.deepEqual(new Set(namespaces), new Set([own]));
+    await engine.start();
+    const ask = ['curl', '-s', 'http://127.0.0.1:8080/file/static/note.txt'];
+    execFileSync('nsenter', [`--net=/proc/${engine.pid}/ns/net`, ...ask]);
+    assert.deepEqual(
+      poolNamespaces(engine.pid).filter((namespace) => namespace !== own),
+      [],
+    );
     const guests = tasksOf(engine.pid).filter(({ name }) => name === 'guests');
     assert.deepEqual(
       guests.map(({ network }) => network),

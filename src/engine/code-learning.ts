@@ -18,7 +18,7 @@ const learningBudget = 50;
  */
 const lookEveryMs = 100;
 const quietLooks = 5;
-const maxLooks = 200;
+const maxLooks = 400;
 
 /** CPU time of this process between two looks, milliseconds, below which V8 does nothing. */
 const idleMs = 10;

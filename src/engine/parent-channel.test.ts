@@ -15,6 +15,8 @@ import { SuiteCleanup, temporaryFolder } from './test-engine.ts';
 function bootRaw(): {
   readonly channel: Duplex;
   readonly replies: EngineReply[];
+  /** Resolves when there are so many; rejects when the engine ends before. */
+  readonly until: (count: number) => Promise<void>;
   readonly closed: Promise<unknown[]>;
 } {
   const { node, engine } = findInstallation();
@@ -29,17 +31,23 @@ function bootRaw(): {
     for (const reply of reader.push(chunk)) replies.push(reply as EngineReply);
     channel.emit('replies');
   });
-  return { channel, replies, closed: once(child, 'close') };
+  const closed = once(child, 'close');
+  const ended = closed.then(() => Promise.reject(new Error('the engine has ended')));
+  ended.catch(() => {});
+  const until = async (count: number): Promise<void> => {
+    while (replies.length < count) await Promise.race([once(channel, 'replies'), ended]);
+  };
+  return { channel, replies, until, closed };
 }
 
 test('an engine takes messages that come in pieces and many at once, and ends when its parent goes away', async () => {
-  const { channel, replies, closed } = bootRaw();
-  while (replies.length < 1) await once(channel, 'replies');
+  const { channel, replies, until, closed } = bootRaw();
+  await until(1);
   assert.deepEqual(replies, [{ type: 'ready' }]);
   const start = encodeFrame({ type: 'start' });
   for (const byte of start) channel.write(Uint8Array.of(byte));
   channel.write(Buffer.concat([start, start]));
-  while (replies.length < 4) await once(channel, 'replies');
+  await until(4);
   for (const reply of replies.slice(1)) {
     assert.equal(reply.type, 'failed');
     assert.match((reply as { message: string }).message, /has to be claimed before it is started/);
