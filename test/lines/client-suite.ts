@@ -6,7 +6,7 @@
  * them. Prints a line for each test and the counts; ends with 1 when one failed.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { createWriteStream, existsSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -77,7 +77,9 @@ const timeout = '10m';
 const insideVariable = 'SPINSHIM_CLIENT_SUITE_INSIDE';
 const imageHost = 'ghcr.io';
 /** cgroups that the tests make and leave. */
-const suiteCgroups = ['/testing', '/test'];
+const suiteCgroups = ['/testing', '/test', '/containerd'];
+/** Folder of the containerd that the tests start, which they leave. */
+const suiteState = '/run/containerd-test';
 
 type TestOutcome = { readonly name: string; readonly outcome: 'PASS' | 'FAIL' | 'SKIP' };
 
@@ -185,13 +187,15 @@ async function runSuite(suite: string): Promise<readonly TestOutcome[]> {
 /** Runs this script once more in namespaces of its own, where it has `insideVariable`; gives its exit code. */
 function runInside(): number {
   const script =
-    'mount -t tmpfs tmpfs /run/containerd && ip link set lo up && "$0" "$@"; code=$?; umount -R /var/lib/containerd-test 2>/dev/null; exit $code';
+    'mount -t tmpfs tmpfs /run/containerd && mount -t tmpfs tmpfs "$STATE" && ip link set lo up && "$0" "$@"; code=$?; umount -R /var/lib/containerd-test 2>/dev/null; exit $code';
+  mkdirSync(suiteState, { recursive: true });
   const unshared = ['--mount', '--net', '--ipc', '--pid', '--fork', '--kill-child', '--mount-proc'];
   const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const { status, error } = spawnSync('unshare', [...unshared, 'sh', '-c', script, ...command], {
     stdio: 'inherit',
-    env: { ...process.env, [insideVariable]: '1' },
+    env: { ...process.env, STATE: suiteState, [insideVariable]: '1' },
   });
+  rmdirSync(suiteState);
   if (error !== undefined) throw error;
   return status ?? 1;
 }
