@@ -9,12 +9,8 @@ import type { PreparedApp } from './prepared-app.ts';
 import type { CheckedFile, SealedFile } from './sealed-file.ts';
 import { setV8Flag } from './v8-flags.ts';
 
-/**
- * From so many bytes on, the functions of modules of which no code is kept are validated when they are first called: all of
- * them were when the entry was made, and its seal says that it is the same (13 MB: 47 ms less). Fewer are done sooner than the
- * flag costs.
- */
-const lazilyValidatedBytes = 2 * 1024 ** 2;
+/** Bytes of core modules from which on making them takes longer than what is done to save time, or to use it. */
+const largeBytes = 2 * 1024 ** 2;
 
 /**
  * A component with its core modules compiled; it can be posted to workers, which then share the code and need nothing
@@ -166,12 +162,22 @@ export class CoreModules {
     return content.coreModules.every(([name]) => modules.get(name) !== undefined);
   }
 
-  /** Not while code is learned, which V8 would take only with that flag; nor where any is kept, for the same reason. */
+  /** Whether making them takes long, 10 ms and more. */
+  get areLarge(): boolean {
+    const lengths = [...this.#entries.values()].flatMap(({ content }) =>
+      content.coreModules.map(([, { length }]) => length),
+    );
+    return lengths.reduce((sum, length) => sum + length, 0) >= largeBytes;
+  }
+
+  /**
+   * Has functions validated when they are first called: all of them were when the entry was made, and its seal says that it is
+   * the same (13 MB: 47 ms less). Not while code is learned, which V8 would take only with that flag; nor where any is kept, for
+   * the same reason.
+   */
   #validateLazily(): void {
-    const entries = [...this.#entries.values()];
-    if (this.#compiledCode === undefined || entries.some(({ code }) => code !== undefined)) return;
-    const bytes = entries.flatMap(({ content }) => content.coreModules.map(([, { length }]) => length));
-    if (bytes.reduce((sum, length) => sum + length, 0) >= lazilyValidatedBytes)
+    if (this.#compiledCode === undefined || !this.areLarge) return;
+    if ([...this.#entries.values()].every(({ code }) => code === undefined))
       setV8Flag('--wasm-lazy-validation');
   }
 

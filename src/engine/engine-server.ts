@@ -70,6 +70,8 @@ export class EngineServer {
   readonly #compiledCode = new CompiledCode();
   #ending = false;
   #claiming = false;
+  /** Whether the first worker knows the way of a request. */
+  #rehearsed = false;
   readonly #shell = new ShellFront(
     () => {
       const claimed = this.#claimed;
@@ -93,7 +95,6 @@ export class EngineServer {
       if (this.#spare === worker) fail(`the waiting worker failed: ${reason}`);
       this.#crew?.onExit(worker, reason);
     });
-    post(worker, { type: 'warm-up' });
     this.#workerReady = reply(worker, 'ready').then(
       () => undefined,
       (thrown: unknown) => fail(`the worker could not be started: ${ShimError.from(thrown).message}`),
@@ -145,6 +146,7 @@ export class EngineServer {
   async #rehearse(): Promise<void> {
     const worker = this.#spare;
     if (worker === undefined) return;
+    this.#rehearsed = true;
     post(worker, { type: 'rehearse' });
     // A worker that ends meanwhile is told of where it ends.
     const rehearsed = reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
@@ -172,6 +174,8 @@ export class EngineServer {
     const compiledCode = claim.learns === true ? undefined : this.#compiledCode;
     const core = CoreModules.open(claim.prepared, { checked: claim.checked, compiledCode });
     phases.end('read');
+    // It would do nothing while this thread makes the modules.
+    if (core.areLarge && !this.#rehearsed) post(worker, { type: 'warm-up' });
     for (const { digest, text } of core.plans) post(worker, { type: 'plan', digest, text });
     if (claim.learns === true) beginLearning();
     await core.compile();

@@ -26,8 +26,9 @@ export type WorkerInput = {
 };
 
 export type WorkerRequest =
-  /** Go through everything once with a small app of ours, until there is an app to load. */
+  /** Go through everything once with a small app of ours, while the modules of the app are made; not answered. */
   | { readonly type: 'warm-up' }
+  /** Go through everything several times with it, until there is an app to load. */
   | { readonly type: 'rehearse' }
   /** The plan of a component that is about to be loaded, to be made ready meanwhile; not answered. */
   | { readonly type: 'plan'; readonly digest: string; readonly text: string }
