@@ -32,7 +32,7 @@ afterEach(async () => {
 
 test('a process is placed, counted, and killed by the removal', async () => {
   const cgroup = newCgroup();
-  await cgroup.create({});
+  cgroup.create();
   const child = sleeper();
   await cgroup.place([child.pid]);
   assert.deepEqual(await cgroup.pids(), [child.pid]);
@@ -51,7 +51,7 @@ test('of a cgroup that systemd has removed the last reading is kept, and a kill 
   mkdirSync(parent);
   write(parent, 'memory.events', 'oom 3\noom_kill 3\n');
   const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
-  await cgroup.create({});
+  cgroup.create();
   const [directory = ''] = cgroup.directories;
   write(directory, 'memory.current', '4096\n');
   assert.equal((await cgroup.stats()).memory.usage, 4096);
@@ -72,7 +72,7 @@ async function podWithCounts(t: TestContext, kills: number) {
   mkdirSync(parent);
   count(parent, kills);
   const cgroup = new Cgroup({ version: 2, mountPoint }, { path: '/pod.slice/app.scope' });
-  await cgroup.create({});
+  cgroup.create();
   const [directory = ''] = cgroup.directories;
   return { parent, directory, cgroup, count };
 }
@@ -109,7 +109,8 @@ test('a kill that its parent counts a moment later than the cgroup itself is one
 
 test('a kill for want of memory is told of while others of the cgroup live on', async (t) => {
   const cgroup = newCgroup();
-  await cgroup.create({ memoryLimit: 32 * 1024 * 1024, memorySwap: 32 * 1024 * 1024 });
+  cgroup.create();
+  cgroup.limit({ memoryLimit: 32 * 1024 * 1024, memorySwap: 32 * 1024 * 1024 });
   const other = sleeper();
   const hog = memoryHog();
   t.after(() => hog.kill('SIGKILL'));
@@ -128,9 +129,10 @@ test('a kill for want of memory is told of while others of the cgroup live on', 
   assert.equal(other.exitCode ?? other.signalCode, null);
 });
 
-test('limits are set at creation and by an update', async () => {
+test('limits are set at first and by an update', async () => {
   const cgroup = newCgroup();
-  await cgroup.create({ memoryLimit: 64 * 1024 * 1024, pidsLimit: 7 });
+  cgroup.create();
+  cgroup.limit({ memoryLimit: 64 * 1024 * 1024, pidsLimit: 7 });
   assert.equal((await cgroup.stats()).memory.limit, 64 * 1024 * 1024);
   await cgroup.update({ memoryLimit: 128 * 1024 * 1024 });
   const stats = await cgroup.stats();
@@ -143,23 +145,26 @@ test('memory and swap together are raised and lowered', async () => {
   for (const mebibytes of [64, 128, 32]) {
     const limit = mebibytes * 1024 * 1024;
     const resources = { memoryLimit: limit, memorySwap: limit };
-    await (mebibytes === 64 ? cgroup.create(resources) : cgroup.update(resources));
+    if (mebibytes === 64) {
+      cgroup.create();
+      cgroup.limit(resources);
+    } else await cgroup.update(resources);
     assert.equal((await cgroup.stats()).memory.limit, limit);
   }
 });
 
 test('a limit that the kernel refuses is named', async () => {
   const cgroup = newCgroup();
-  await assert.rejects(cgroup.create({ cpusetCpus: 'none' }), (error: Error & { code?: string }) => {
-    assert.equal(error.code, 'failed-precondition');
-    assert.match(error.message, /"cpuset\.cpus".*"none"/);
-    return true;
+  cgroup.create();
+  assert.throws(() => cgroup.limit({ cpusetCpus: 'none' }), {
+    code: 'failed-precondition',
+    message: /"cpuset\.cpus".*"none"/,
   });
 });
 
 test('a frozen process is killed by the removal as well', async () => {
   const cgroup = newCgroup();
-  await cgroup.create({});
+  cgroup.create();
   const child = sleeper();
   await cgroup.place([child.pid]);
   await cgroup.freeze(true);
@@ -170,7 +175,7 @@ test('a frozen process is killed by the removal as well', async () => {
 
 test('removing twice is no error', async () => {
   const cgroup = newCgroup();
-  await cgroup.create({});
+  cgroup.create();
   await cgroup.remove();
   await cgroup.remove();
 });

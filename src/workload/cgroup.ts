@@ -58,13 +58,17 @@ export class Cgroup {
     return this.directories.map((directory) => join(directory, 'cgroup.procs'));
   }
 
-  /** Makes it, with its parents and its limits. Throws `failed-precondition` for a limit that cannot be set. */
-  async create(resources: SpecResources): Promise<void> {
+  /** Makes it, with its parents; processes may be moved in. */
+  create(): void {
     // The kernel answers each of these from memory: together they take a third of what going to another thread for each takes.
     for (const directory of this.directories) mkdirSync(directory, { recursive: true });
     if (this.#hierarchies.version === 2) this.#enableControllers(this.#hierarchies.mountPoint);
     else this.#inheritCpuset(this.#hierarchies.mounts);
     this.#parentKills = this.#killsOfParent();
+  }
+
+  /** Gives it its first limits. Throws `failed-precondition` for one that cannot be set. */
+  limit(resources: SpecResources): void {
     for (const write of this.#limitWrites(resources)) {
       try {
         writeFileSync(write.path, write.value);

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { waitFor } from '../../test/support/wait.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { EnginePool } from './engine-pool.ts';
+
+/** Processes that this one has started and that still run. */
+function childrenOf(pid: number): readonly number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
+}
 
 const { logger } = new LogHub('fatal', { write: () => {} });
 
@@ -18,6 +23,22 @@ test('a warm engine is given out once, and the rest end with the pool', async ()
   for (const engine of [first, second]) {
     engine.signal('SIGKILL');
     assert.equal((await engine.exited).exitCode, 137);
+  }
+  await pool.close();
+});
+
+test('the place of an engine that was taken is filled once its container serves', async () => {
+  const pool = new EnginePool(1, logger);
+  const first = await pool.take(async () => {});
+  pool.served();
+  // Without it the next one would boot only when this asks for it.
+  await waitFor('another engine', () => childrenOf(process.pid).some((pid) => pid !== first.pid));
+  const [waiting] = childrenOf(process.pid).filter((pid) => pid !== first.pid);
+  const second = await pool.take(async () => {});
+  assert.equal(second.pid, waiting);
+  for (const engine of [first, second]) {
+    engine.signal('SIGKILL');
+    await engine.exited;
   }
   await pool.close();
 });

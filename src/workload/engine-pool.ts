@@ -7,6 +7,13 @@ export const defaultWarmEngines = 1;
 /** Most engines that may be kept booted; each holds some 50 MB. */
 export const maxWarmEngines = 64;
 
+/**
+ * When the next engine begins to boot, milliseconds: some time after the container that took one serves, so that its first
+ * requests come first; and, where it is never started, after it was taken. A boot beside a pod's start on two processors makes
+ * both late.
+ */
+const refillDelayMs = { served: 50, taken: 1_000 } as const;
+
 /** Keeps a number of engines booted, so that a container does not wait for one. */
 export class EnginePool {
   readonly #size: number;
@@ -14,6 +21,7 @@ export class EnginePool {
   readonly #launcher: string | undefined;
   readonly #warm: Promise<EngineProcess | undefined>[] = [];
   #closed = false;
+  #refill: NodeJS.Timeout | undefined;
 
   /** `launcher`: absolute path of the launcher, through which engines boot without io_uring. */
   constructor(size: number, log: Logger, launcher?: string) {
@@ -24,17 +32,16 @@ export class EnginePool {
   }
 
   /**
-   * An engine that waits to be claimed; its place is filled in the background. `place` puts its process where it belongs;
+   * An engine that waits to be claimed; its place is filled after `served`. `place` puts its process where it belongs;
    * where none waits, before it boots, so that all of its memory is counted there. One with a `birth` of its own is none that
    * waits. Rejects `unavailable`, or as `place` does.
    */
   async take(place: (pid: number) => Promise<void>, birth?: EngineBirth): Promise<EngineProcess> {
     if (birth !== undefined) return this.#spawn({ place, birth });
     const next = this.#warm.shift();
+    this.#refillIn(refillDelayMs.taken);
     const engine = await next;
     if (engine === undefined) return this.#spawn({ place });
-    // Not before this one is up: two that boot at once are both late.
-    setImmediate(() => this.#fill());
     await place(engine.pid).catch((error: unknown) => {
       engine.signal('SIGKILL');
       throw error;
@@ -42,9 +49,15 @@ export class EnginePool {
     return engine;
   }
 
+  /** Tells that a container that took an engine serves. */
+  served(): void {
+    this.#refillIn(refillDelayMs.served);
+  }
+
   /** Ends the engines that nobody took. */
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#refill);
     for (const engine of await Promise.all(this.#warm.splice(0))) engine?.signal('SIGKILL');
   }
 
@@ -52,6 +65,11 @@ export class EnginePool {
     return EngineProcess.spawn(
       this.#launcher === undefined ? options : { ...options, launcher: this.#launcher },
     );
+  }
+
+  #refillIn(milliseconds: number): void {
+    clearTimeout(this.#refill);
+    this.#refill = setTimeout(() => this.#fill(), milliseconds);
   }
 
   #fill(): void {

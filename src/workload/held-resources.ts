@@ -44,13 +44,17 @@ export class HeldResources {
     return this.#cgroup;
   }
 
-  async makeCgroup(): Promise<Cgroup> {
-    const { cgroupsPath, resources } = this.#bundle.spec;
-    const cgroup = new Cgroup(findHierarchies(), cgroupPathOf(cgroupsPath, this.#id));
+  /** Makes the cgroup, without limits. */
+  makeCgroup(): void {
+    const cgroup = new Cgroup(findHierarchies(), cgroupPathOf(this.#bundle.spec.cgroupsPath, this.#id));
     this.#journal.addCgroups(cgroup.directories);
     this.#cgroup = cgroup;
-    await cgroup.create(resources);
-    return cgroup;
+    cgroup.create();
+  }
+
+  /** Gives the cgroup the limits of the spec. Throws `failed-precondition` for one that cannot be set. */
+  limitCgroup(): void {
+    this.cgroup.limit(this.#bundle.spec.resources);
   }
 
   async mountRootfs(mounts: readonly RootMount[]): Promise<void> {

@@ -47,7 +47,6 @@ export class Sandbox implements Workload {
   }
 
   async create(): Promise<number> {
-    await this.#held.makeCgroup();
     const parent = spawn(this.#launcher, pauseArguments(this.#bundle.spec), {
       cwd: '/',
       detached: true,
@@ -59,7 +58,17 @@ export class Sandbox implements Workload {
       const exitCode = signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0);
       this.#resolveExited({ exitCode, exitedAt: new Date() });
     });
-    const pid = await firstLine(parent, this.#id);
+    const told = firstLine(parent, this.#id);
+    // Waited for below, unless the cgroup cannot be made, which takes as long as the processes need.
+    told.catch(() => {});
+    try {
+      this.#held.makeCgroup();
+      this.#held.limitCgroup();
+    } catch (error) {
+      parent.kill('SIGKILL');
+      throw error;
+    }
+    const pid = await told;
     this.#pid = pid;
     const pids = parent.pid === undefined ? [pid] : [pid, parent.pid];
     this.#held.listProcesses(pids);

@@ -117,6 +117,7 @@ export class SpinContainer implements Workload {
     return this.#explained(async () => {
       const engine = this.#live();
       await engine.start();
+      this.#runtime.pool.served();
       if (this.#made !== undefined) this.#runtime.learning?.note(this.#made.prepared, this.#made.report);
       await this.#lateHooks('poststart', 'running', engine.pid);
     });
@@ -164,7 +165,7 @@ export class SpinContainer implements Workload {
     const labels = labelsOf(spec);
     const place = placeOf(labels, network);
     const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
-    await this.#held.makeCgroup();
+    this.#held.makeCgroup();
     // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
     const taking = this.#runtime.pool.take(async (pid) => {
       this.#held.listProcesses([pid]);
@@ -172,7 +173,7 @@ export class SpinContainer implements Workload {
     }, place.birth);
     // Its failure is told of below, where it is waited for.
     taking.catch(() => {});
-    const found = await this.#findApp(phases, labels).catch(async (error: unknown) => {
+    const found = await this.#limitAndFind(phases, labels).catch(async (error: unknown) => {
       const unused = await taking.catch(() => undefined);
       unused?.signal('SIGKILL');
       throw error;
@@ -242,6 +243,11 @@ export class SpinContainer implements Workload {
       signal.removeEventListener('abort', giveUp);
     }
     return engine.pid;
+  }
+
+  async #limitAndFind(phases: Phases<CreatePhase>, labels: Labels | undefined): Promise<FoundApp> {
+    this.#held.limitCgroup();
+    return this.#findApp(phases, labels);
   }
 
   /** Everything that the engine needs of the node before it can be claimed. */
