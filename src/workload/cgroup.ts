@@ -131,6 +131,15 @@ export class Cgroup {
     }
   }
 
+  /** Moves a process in that is there already; false when that is refused. */
+  async stay(pid: number): Promise<boolean> {
+    const [file = ''] = this.processFiles;
+    return writeFile(file, String(pid)).then(
+      () => true,
+      () => false,
+    );
+  }
+
   /** Pids in it, in the hierarchy that has them first. */
   async pids(): Promise<readonly number[]> {
     const pids = new Set<number>();
