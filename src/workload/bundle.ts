@@ -1,4 +1,5 @@
-import { chmod, lstat, mkdir, open, readFile, realpath } from 'node:fs/promises';
+import { chmodSync, mkdirSync, realpathSync } from 'node:fs';
+import { lstat, open, readFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { parseSpec, type Spec } from './spec.ts';
@@ -21,15 +22,22 @@ export async function readBundle(path: string): Promise<Bundle> {
 
 /**
  * The directory for what a container keeps (key-value, SQLite): `state` below the bundle's `work` symlink, or below
- * the bundle where there is none. Mode 0700.
+ * the bundle where there is none. Mode 0700. At once: a folder takes the file system less time than the way to another
+ * thread and back, and a pod waits.
  */
-export async function makeStateDirectory(bundle: string): Promise<string> {
-  const work = join(bundle, 'work');
-  const parent = await realpath(work).catch(() => bundle);
-  const state = join(parent, 'state');
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  await chmod(state, 0o700);
+export function makeStateDirectory(bundle: string): string {
+  const state = join(parentOfState(bundle), 'state');
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  chmodSync(state, 0o700);
   return state;
+}
+
+function parentOfState(bundle: string): string {
+  try {
+    return realpathSync(join(bundle, 'work'));
+  } catch {
+    return bundle;
+  }
 }
 
 /** What a bundle's optional file holds; undefined if there is none. */

@@ -1,5 +1,5 @@
-import { closeSync, constants, openSync } from 'node:fs';
-import { chown, mkdir, stat, writeFile } from 'node:fs/promises';
+import { chownSync, closeSync, constants, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
   ClaimReport,
@@ -79,7 +79,6 @@ type FoundApp = {
   readonly files: ContainerFiles;
   /** Directory of the container for files that an app is made of. */
   readonly filesDir: string;
-  readonly image: ContainerImage | undefined;
   /** Directory of the container's own stores, at a place that its user can reach. */
   readonly stateDir: string;
   readonly stores: readonly ClaimVolume[];
@@ -165,6 +164,9 @@ export class SpinContainer implements Workload {
     const labels = labelsOf(spec);
     const place = placeOf(labels, network);
     const asked = { appArmorProfile: appArmorProfileOf(spec), filter: callFilterOf(spec) };
+    // containerd answers while the container's own files are seen to.
+    const image = this.#runtime.imageOf(id);
+    image.catch(() => {});
     this.#held.makeCgroup();
     // The kernel takes some 20 ms for putting an engine into a cgroup: meanwhile it is found out what to run.
     const taking = this.#runtime.pool.take(async (pid) => {
@@ -173,12 +175,12 @@ export class SpinContainer implements Workload {
     }, place.birth);
     // Its failure is told of below, where it is waited for.
     taking.catch(() => {});
-    const found = await this.#limitAndFind(phases, labels).catch(async (error: unknown) => {
+    const found = await this.#limitAndFind(phases, labels, image).catch(async (error: unknown) => {
       const unused = await taking.catch(() => undefined);
       unused?.signal('SIGKILL');
       throw error;
     });
-    const { files, filesDir, image, stateDir, stores, prepared } = found;
+    const { files, filesDir, stateDir, stores, prepared } = found;
     const engine = await taking;
     this.#engine = engine;
     void engine.exited.then(this.#resolveExited);
@@ -187,7 +189,7 @@ export class SpinContainer implements Workload {
     signal.addEventListener('abort', giveUp);
     try {
       if (spec.oomScoreAdj !== undefined)
-        await writeFile(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
+        writeFileSync(`/proc/${engine.pid}/oom_score_adj`, String(spec.oomScoreAdj));
       for (const line of unknownAnnotations(spec)) stdio.writeReason(line);
       let grants: readonly VolumeGrant[] | undefined;
       const claim = async (whole: PreparedApp): Promise<ClaimReport> => {
@@ -223,7 +225,7 @@ export class SpinContainer implements Workload {
         // The engine trusts no entry that another could have written; it is made again, once.
         if (ShimError.from(error).code !== 'data-loss') throw error;
         this.#runtime.log.warn({ instance: id, err: error }, 'a prepared component is made again');
-        return claim(await this.#prepare(filesDir, image, 'anew'));
+        return claim(await this.#prepare(filesDir, await image, 'anew'));
       });
       phases.end('claim');
       await this.#createHooks(engine.pid);
@@ -245,22 +247,27 @@ export class SpinContainer implements Workload {
     return engine.pid;
   }
 
-  async #limitAndFind(phases: Phases<CreatePhase>, labels: Labels | undefined): Promise<FoundApp> {
+  async #limitAndFind(
+    phases: Phases<CreatePhase>,
+    labels: Labels | undefined,
+    image: Promise<ContainerImage | undefined>,
+  ): Promise<FoundApp> {
     this.#held.limitCgroup();
-    return this.#findApp(phases, labels);
+    return this.#findApp(phases, labels, image);
   }
 
   /** Everything that the engine needs of the node before it can be claimed. */
-  async #findApp(phases: Phases<CreatePhase>, labels: Labels | undefined): Promise<FoundApp> {
+  async #findApp(
+    phases: Phases<CreatePhase>,
+    labels: Labels | undefined,
+    image: Promise<ContainerImage | undefined>,
+  ): Promise<FoundApp> {
     const { id, bundle, signal } = this.#options;
     const { uid, gid } = securityOf(bundle.spec, false).security;
-    // containerd answers while the container's own files are seen to.
-    const image = this.#runtime.imageOf(id);
-    image.catch(() => {});
-    const ownStateDir = await makeStateDirectory(bundle.path);
-    await chown(ownStateDir, uid, gid);
+    const ownStateDir = makeStateDirectory(bundle.path);
+    chownSync(ownStateDir, uid, gid);
     const filesDir = join(ownStateDir, '..', 'files');
-    await mkdir(filesDir, { recursive: true, mode: 0o700 });
+    mkdirSync(filesDir, { recursive: true, mode: 0o700 });
     if (labels?.files !== undefined) {
       for (const folder of [ownStateDir, filesDir]) labelFolder(folder, labels.files);
       this.#options.stdio.label(labels.files);
@@ -277,7 +284,7 @@ export class SpinContainer implements Workload {
     phases.end('prepare');
     if (signal.aborted)
       throw new ShimError('unavailable', `creating task "${id}" was given up by its caller`);
-    return { files, filesDir, image: await image, stateDir, stores, prepared };
+    return { files, filesDir, stateDir, stores, prepared };
   }
 
   /** The volumes that a store may lie on, at places that the container's user can reach. */
