@@ -24,7 +24,8 @@ async function newSandbox(t: TestContext, name: string, { homeless = false } = {
   const { directories } = new Cgroup(findHierarchies(), cgroupPathOf(cgroupsPath, name));
   const program = homeless ? join(path, 'launcher') : launcher;
   if (homeless) {
-    const script = `#!/bin/sh\nrmdir ${directories.join(' ')} && exec ${launcher} "$@"\n`;
+    const wait = `until [ -e ${join(path, 'made')} ]; do :; done`;
+    const script = `#!/bin/sh\n${wait}; rmdir ${directories.join(' ')} && exec ${launcher} "$@"\n`;
     await writeFile(program, script, { mode: 0o755 });
   }
   const sandbox = new Sandbox(name, { path, rootfs: path, spec }, program, logger);
@@ -51,8 +52,11 @@ test('both processes of a sandbox come into its cgroup', async (t) => {
 });
 
 test('a sandbox that cannot be put into its cgroup ends, and its log says why', async (t) => {
-  const { sandbox, lines } = await newSandbox(t, 'homeless', { homeless: true });
-  await sandbox.create();
+  const { sandbox, path, lines } = await newSandbox(t, 'homeless', { homeless: true });
+  const created = sandbox.create();
+  // The cgroup is there: it is made while the launcher starts.
+  await writeFile(join(path, 'made'), '');
+  await created;
   assert.equal((await sandbox.exited).exitCode, 137);
   assert.match(lines.join(''), /the sandbox is ended/);
   assert.match(lines.join(''), /cannot be moved to \S+cgroup\.procs/);
