@@ -132,7 +132,7 @@ export const clientTools: readonly ClientTool[] = [
     source: './integration/failpoint/cmd/runc-fp',
     kind: 'program',
   },
-  ...['kubelet', 'kube-apiserver', 'kubectl'].map(kubernetes),
+  ...['kubelet', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'].map(kubernetes),
   {
     name: 'etcd',
     module: 'go.etcd.io/etcd/server/v3',
