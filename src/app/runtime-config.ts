@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ShimError } from '../error.ts';
 import { BlockedNetworks } from './allowed-hosts-blocked.ts';
@@ -157,16 +156,16 @@ export function unsupportedSections(config: RuntimeConfig): readonly string[] {
  * container's file is mounted from elsewhere), at most `maxRuntimeConfigBytes`. Undefined if there is none: no such file,
  * an empty one, or a directory, which is what kubelet leaves where an optional secret is missing.
  */
-export async function readRuntimeConfig(path: string, where = path): Promise<RuntimeConfig | undefined> {
-  const text = await readConfigText(path);
+export function readRuntimeConfig(path: string, where = path): RuntimeConfig | undefined {
+  const text = readConfigText(path);
   return text === undefined || text.trim() === '' ? undefined : parseRuntimeConfig(text, where);
 }
 
-async function readConfigText(path: string): Promise<string | undefined> {
-  let handle: Awaited<ReturnType<typeof open>>;
+function readConfigText(path: string): string | undefined {
+  let fd: number;
   try {
     // Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
@@ -175,7 +174,7 @@ async function readConfigText(path: string): Promise<string | undefined> {
     });
   }
   try {
-    const stat = await handle.stat();
+    const stat = fstatSync(fd);
     if (stat.isDirectory()) return undefined;
     if (!stat.isFile()) {
       throw new ShimError('invalid-argument', `runtime config "${path}" is not a regular file`);
@@ -188,12 +187,12 @@ async function readConfigText(path: string): Promise<string | undefined> {
     const buffer = Buffer.alloc(maxRuntimeConfigBytes + 1);
     let length = 0;
     while (length < buffer.length) {
-      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
+      const bytesRead = readSync(fd, buffer, length, buffer.length - length, length);
       if (bytesRead === 0) break;
       length += bytesRead;
     }
     return buffer.subarray(0, length).toString('utf8');
   } finally {
-    await handle.close();
+    closeSync(fd);
   }
 }

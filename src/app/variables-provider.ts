@@ -16,7 +16,7 @@ export type VariableSources = {
   /** The container's environment. */
   readonly environment: ReadonlyMap<string, string>;
   /** Reads a dotenv file; a missing file is an empty map. */
-  readonly readDotenv: (path: string) => Promise<ReadonlyMap<string, string>>;
+  readonly readDotenv: (path: string) => ReadonlyMap<string, string>;
 };
 
 /** Prefix of environment variables that carry application variables. */
@@ -77,7 +77,7 @@ export async function variableProviders(
   for (const provider of config?.variablesProviders ?? []) {
     switch (provider.type) {
       case 'env': {
-        const dotenv = await sources.readDotenv(provider.dotenvPath ?? defaultDotenvPath);
+        const dotenv = sources.readDotenv(provider.dotenvPath ?? defaultDotenvPath);
         providers.push(envProvider(environment, dotenv, provider.prefix));
         break;
       }
@@ -94,6 +94,6 @@ export async function variableProviders(
         provider satisfies never;
     }
   }
-  providers.push(envProvider(environment, await sources.readDotenv(defaultDotenvPath)));
+  providers.push(envProvider(environment, sources.readDotenv(defaultDotenvPath)));
   return providers;
 }

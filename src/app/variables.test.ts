@@ -166,7 +166,7 @@ test('providers are asked in order: overrides, runtime config, environment', asy
       ['SPIN_VARIABLE_D', 'built-in'],
       ['SPIN_VARIABLE_E', 'built-in'],
     ]),
-    readDotenv: async (path) => {
+    readDotenv: (path) => {
       read.push(path);
       return path === 'p.env' ? new Map([['P_C', 'dotenv']]) : nothing;
     },
@@ -186,7 +186,7 @@ test('vaults are unsupported by name', async () => {
     '/rc.toml',
   );
   await assert.rejects(
-    variableProviders([], config, { environment: nothing, readDotenv: async () => nothing }),
+    variableProviders([], config, { environment: nothing, readDotenv: () => nothing }),
     (error) =>
       error instanceof ShimError &&
       error.code === 'unsupported' &&

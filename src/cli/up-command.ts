@@ -99,7 +99,7 @@ async function up(args: ParsedArguments, context: CommandContext): Promise<numbe
   const variables = await readVariables(args.values(flags.variable), cwd);
   const configFile = args.value(flags.runtimeConfig);
   const configPath = configFile === undefined ? undefined : resolve(cwd, configFile);
-  const config = configPath === undefined ? undefined : await readRuntimeConfig(configPath, configPath);
+  const config = configPath === undefined ? undefined : readRuntimeConfig(configPath, configPath);
   const wanted = await resolveListen(args.value(flags.listen) ?? defaultListen);
   const listen = formatAddress(args.isSet(flags.findFreePort) ? await findFreePort(wanted) : wanted);
   const retain = args.values(flags.componentId);

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type AllowedHosts, parseAllowedHosts, renderAllowedHosts } from '../app/allowed-hosts.ts';
 import { BlockedNetworks } from '../app/allowed-hosts-blocked.ts';
@@ -40,7 +40,7 @@ export type AppSettings = {
 export async function resolveSettings(claim: EngineClaim): Promise<AppSettings> {
   const { app } = claim.prepared;
   checkTriggers(app);
-  const config = await readConfig(claim);
+  const config = readConfig(claim);
   checkSections(config);
   const variableNames = app.variables.map(({ name }) => name);
   const providers = await variableProviders(variableNames, config, {
@@ -69,8 +69,8 @@ export async function resolveSettings(claim: EngineClaim): Promise<AppSettings> 
   };
 }
 
-function readConfig(claim: EngineClaim): Promise<RuntimeConfig | undefined> {
-  if (claim.runtimeConfig === undefined) return Promise.resolve(undefined);
+function readConfig(claim: EngineClaim): RuntimeConfig | undefined {
+  if (claim.runtimeConfig === undefined) return undefined;
   const where = claim.workingDir === undefined ? containerConfigPath : claim.runtimeConfig;
   return readRuntimeConfig(claim.runtimeConfig, where);
 }
@@ -154,12 +154,14 @@ function confine({ stateDir, volumes = [] }: EngineClaim, path: string): string 
 }
 
 /** Reads a dotenv file of the command line's working directory; a container has none that is ours to open. */
-async function readDotenv(
-  workingDir: string | undefined,
-  path: string,
-): Promise<ReadonlyMap<string, string>> {
+function readDotenv(workingDir: string | undefined, path: string): ReadonlyMap<string, string> {
   if (workingDir === undefined) return new Map();
-  const text = await readFile(resolve(workingDir, path), 'utf8').catch(() => '');
+  let text: string;
+  try {
+    text = readFileSync(resolve(workingDir, path), 'utf8');
+  } catch {
+    return new Map();
+  }
   const entries = text.split('\n').flatMap((line): [string, string][] => {
     const equals = line.indexOf('=');
     const name = line.slice(0, equals).trim();

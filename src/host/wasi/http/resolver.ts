@@ -1,4 +1,4 @@
-import { Resolver } from 'node:dns/promises';
+import type { Resolver } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { addressNotAvailable, HttpFailure } from './error-code.ts';
 
@@ -75,12 +75,19 @@ function parseHosts(text: string): ReadonlyMap<string, readonly string[]> {
  */
 export class NameResolver {
   readonly #config: ResolverConfig;
-  readonly #resolver: Resolver;
+  #made: Resolver | undefined;
 
   constructor(config: ResolverConfig) {
     this.#config = config;
-    this.#resolver = new Resolver({ timeout: config.timeoutMs, tries: config.attempts });
-    this.#resolver.setServers([...config.servers]);
+  }
+
+  /** Made for the first name: a thread that boots does not load what only some guests need. */
+  get #resolver(): Resolver {
+    if (this.#made !== undefined) return this.#made;
+    const { timeoutMs: timeout, attempts: tries, servers } = this.#config;
+    this.#made = new (process.getBuiltinModule('node:dns/promises').Resolver)({ timeout, tries });
+    this.#made.setServers([...servers]);
+    return this.#made;
   }
 
   /** All addresses of a name, IPv4 before IPv6. Throws `HttpFailure` with `DNS-error` or `DNS-timeout`. */
@@ -100,7 +107,7 @@ export class NameResolver {
 
   /** Gives up all queries. */
   close(): void {
-    this.#resolver.cancel();
+    this.#made?.cancel();
   }
 
   #candidates(name: string): readonly string[] {
