@@ -27,6 +27,7 @@ if (isMainThread) {
   const post = parentPort.postMessage.bind(parentPort);
   parentPort.postMessage = (message, ...rest) => {
     if (message.type === 'ready') say('worker');
+    if (message.type === 'rehearsed') say('serving worker');
     return post(message, ...rest);
   };
 }`;
@@ -56,16 +57,20 @@ async function boot(folder: string, flags: readonly string[] = []): Promise<stri
   return said;
 }
 
-test('an engine that boots loads no HTTP client, no TLS and no cryptography', async () => {
+test('an engine loads no HTTP client, TLS, cryptography or child processes, neither when it boots nor to serve', async () => {
   const suite = new SuiteCleanup();
   try {
     const preload = join(await temporaryFolder(suite), 'probe.cjs');
     await writeFile(preload, probe);
     const lines = (await boot(installation, ['--require', preload])).trim().split('\n');
     const loaded = new Map(lines.map((line) => JSON.parse(line) as [string, string[]]));
-    assert.deepEqual([...loaded.keys()].sort(), ['main', 'worker']);
+    assert.deepEqual([...loaded.keys()].sort(), ['main', 'serving worker', 'worker']);
     const costly = ['internal/deps/undici/undici', 'tls', 'https', 'http2'];
-    const unwanted = { main: [...costly, 'http', 'crypto'], worker: [...costly, 'crypto'] };
+    const unwanted = {
+      main: [...costly, 'http', 'crypto', 'fs/promises'],
+      worker: [...costly, 'crypto', 'fs/promises', 'dns/promises'],
+      'serving worker': [...costly, 'cluster', 'child_process', 'dgram'],
+    };
     for (const [thread, names] of Object.entries(unwanted)) {
       const has = new Set(loaded.get(thread));
       assert.ok(has.has('NativeModule fs'), 'the list names modules in this form');

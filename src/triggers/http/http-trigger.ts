@@ -11,6 +11,7 @@ import { refuseClient } from './client-error.ts';
 import { ClientSignal } from './client-signal.ts';
 import { Http2Sessions } from './http2-sessions.ts';
 import { createServer, loadHttp2 } from './node-http.ts';
+import { listenOn } from './node-net.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
 import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
@@ -154,7 +155,8 @@ export class HttpTriggerServer {
     return new Promise((resolve, reject) => {
       // Later ones are failures to accept: that connection is lost, the listening socket stays.
       this.#sockets.on('error', (error) => reject(ShimError.from(error, 'unavailable')));
-      this.#sockets.listen({ fd }, resolve);
+      this.#sockets.once('listening', resolve);
+      listenOn(this.#sockets, fd);
     });
   }
 
