@@ -30,7 +30,7 @@ test('a warm engine is given out once, and the rest end with the pool', async ()
 test('the place of an engine that was taken is filled once its container serves', async () => {
   const pool = new EnginePool(1, logger);
   const first = await pool.take(async () => {});
-  pool.served();
+  pool.settled();
   // Without it the next one would boot only when this asks for it.
   await waitFor('another engine', () => childrenOf(process.pid).some((pid) => pid !== first.pid));
   const [waiting] = childrenOf(process.pid).filter((pid) => pid !== first.pid);

@@ -9,10 +9,10 @@ export const maxWarmEngines = 64;
 
 /**
  * When the next engine begins to boot, milliseconds: some time after the container that took one serves, so that its first
- * requests come first; and, where it is never started, after it was taken. A boot beside a pod's start on two processors makes
+ * requests come first, or has failed; and, where it is never started, after it was taken. A boot beside a pod's start on two processors makes
  * both late.
  */
-const refillDelayMs = { served: 50, taken: 1_000 } as const;
+const refillDelayMs = { settled: 50, taken: 1_000 } as const;
 
 /** Keeps a number of engines booted, so that a container does not wait for one. */
 export class EnginePool {
@@ -32,7 +32,7 @@ export class EnginePool {
   }
 
   /**
-   * An engine that waits to be claimed; its place is filled after `served`. `place` puts its process where it belongs;
+   * An engine that waits to be claimed; its place is filled after `settled`. `place` puts its process where it belongs;
    * where none waits, before it boots, so that all of its memory is counted there. One with a `birth` of its own is none that
    * waits. Rejects `unavailable`, or as `place` does.
    */
@@ -49,9 +49,9 @@ export class EnginePool {
     return engine;
   }
 
-  /** Tells that a container that took an engine serves. */
-  served(): void {
-    this.#refillIn(refillDelayMs.served);
+  /** Tells that a container that took an engine serves, or will not. */
+  settled(): void {
+    this.#refillIn(refillDelayMs.settled);
   }
 
   /** Ends the engines that nobody took. */

@@ -109,14 +109,17 @@ export class SpinContainer implements Workload {
   }
 
   create(): Promise<number> {
-    return this.#explained(() => this.#create());
+    return this.#explained(() => this.#create()).catch((error: unknown) => {
+      this.#runtime.pool.settled();
+      throw error;
+    });
   }
 
   start(): Promise<void> {
     return this.#explained(async () => {
       const engine = this.#live();
       await engine.start();
-      this.#runtime.pool.served();
+      this.#runtime.pool.settled();
       if (this.#made !== undefined) this.#runtime.learning?.note(this.#made.prepared, this.#made.report);
       await this.#lateHooks('poststart', 'running', engine.pid);
     });

@@ -90,23 +90,52 @@ function isFifo(path: string): boolean {
   }
 }
 
+/** How long nothing may have run before all is quiet, milliseconds: an engine that boots or rehearses computes. */
+const idleMs = 300;
+
 /**
- * The footprint once all is quiet: no app is being prepared, and there is one engine for each container and one in
- * the pool.
+ * The footprint once all is quiet: no app is being prepared, there is one engine for each container and one in the pool, and
+ * none of them computes.
  */
 export async function quietFootprint(containerd: PrivateContainerd, containers: number): Promise<Footprint> {
   const count = ({ processes }: Footprint, part: string): number =>
     processes.filter((command) => new RegExp(`/${part}\\.[cm]?[jt]s`).test(command)).length;
   let last: Footprint | undefined;
+  let computed = '';
+  let since = performance.now();
   const quiet = (): Footprint | undefined => {
     last = footprint(containerd);
+    const now = cpuTimeOf(containerd.processes());
+    if (now !== computed) since = performance.now();
+    computed = now;
     // A process without a command line is about to become another program or to end.
     const settled = !last.processes.includes('') && count(last, 'preparer') === 0;
-    return settled && count(last, 'engine') === containers + 1 ? last : undefined;
+    const isIdle = performance.now() - since >= idleMs;
+    return settled && isIdle && count(last, 'engine') === containers + 1 ? last : undefined;
   };
   return waitFor('no preparer and one warm engine', quiet, {
     explain: () => last?.processes.join('\n') ?? '',
   });
+}
+
+/** CPU time of the engines among some processes, as a text that changes with it. */
+function cpuTimeOf(pids: readonly number[]): string {
+  const engines = pids.filter((pid) => /\/engine\.[cm]?[jt]s/.test(commandOf(String(pid))));
+  return engines
+    .map((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+        const [user, system] = stat
+          .slice(stat.lastIndexOf(')') + 2)
+          .split(' ')
+          .slice(11, 13);
+        return `${pid}:${user}:${system}`;
+      } catch {
+        // It ended while we looked at it.
+        return '';
+      }
+    })
+    .join();
 }
 
 /**
