@@ -93,7 +93,8 @@ async function bundlePrograms(): Promise<readonly Metafile[]> {
             kind === 'dynamic-import' ? { path, namespace } : undefined,
           );
           onLoad({ filter: /./, namespace }, ({ path }) => ({
-            contents: `module.exports = globalThis[Symbol.for('spinshim.programs')].load('${path}');`,
+            contents: `import { ownPrograms } from './src/engine/program.ts'; export default ownPrograms().load('${path}');`,
+            resolveDir: root,
           }));
         },
       },

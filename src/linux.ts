@@ -202,10 +202,7 @@ export function signalWhenReadable(socket: number): void {
 export function receive(socket: number, target: Buffer): number | undefined {
   const doNotWait = 0x40;
   const message = Buffer.alloc(messageParts.data);
-  message.writeBigUInt64LE(getRawPointer(message) + BigInt(messageParts.vector), 16);
-  message.writeBigUInt64LE(1n, 24);
-  message.writeBigUInt64LE(getRawPointer(target), messageParts.vector);
-  message.writeBigUInt64LE(BigInt(target.length), messageParts.vector + 8);
+  pointToData(message, getRawPointer(target), target.length);
   const count = Number(libc.recvmsg(socket, message, doNotWait));
   if (count >= 0) return count;
   const errno = errnoName();
@@ -354,13 +351,18 @@ export function receiveDescriptors(socket: number): readonly number[] {
 function descriptorMessage(controlBytes: number): Buffer {
   const message = Buffer.alloc(messageParts.end);
   const address = getRawPointer(message);
-  message.writeBigUInt64LE(address + BigInt(messageParts.vector), 16);
-  message.writeBigUInt64LE(1n, 24);
+  pointToData(message, address + BigInt(messageParts.data), 1);
   message.writeBigUInt64LE(address + BigInt(messageParts.control), 32);
   message.writeBigUInt64LE(BigInt(controlBytes), 40);
-  message.writeBigUInt64LE(address + BigInt(messageParts.data), messageParts.vector);
-  message.writeBigUInt64LE(1n, messageParts.vector + 8);
   return message;
+}
+
+/** Fills in the parts of a struct msghdr, and the one struct iovec behind it, that say where the data is. */
+function pointToData(message: Buffer, address: bigint, length: number): void {
+  message.writeBigUInt64LE(getRawPointer(message) + BigInt(messageParts.vector), 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(address, messageParts.vector);
+  message.writeBigUInt64LE(BigInt(length), messageParts.vector + 8);
 }
 
 /** struct sock_fprog of encoded instructions, which have to live as long as it. */

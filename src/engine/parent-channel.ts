@@ -4,7 +4,7 @@ import { encodeFrame, FrameReader } from './channel-frames.ts';
 import type { EngineReply, EngineRequest } from './messages.ts';
 
 /** The engine's end of the socket to its parent, as that numbers it; blocking, which only writing to it is. */
-export const parentFd = 3;
+const parentFd = 3;
 
 /** Bytes that are taken from the socket at a time. */
 const pieceBytes = 65_536;

@@ -36,18 +36,17 @@ const requests: readonly (readonly [path: string, body?: string])[] = [
 const rounds = 3;
 
 async function exerciseEngine(manifest: string, folder: string): Promise<void> {
-  const [storeDir, workDir, stateDir] = ['store', 'work', 'state'].map((name) => join(folder, name));
   const prepared = await prepare({
     source: { kind: 'folder', manifest, mode: 'copy' },
-    storeDir: storeDir as string,
-    workDir: workDir as string,
+    storeDir: join(folder, 'store'),
+    workDir: join(folder, 'work'),
   });
   const engine = await EngineProcess.spawn();
   await engine.rehearse();
   await engine.claim({
     ...rehearsalClaim,
     prepared: withMoreGrants(prepared),
-    stateDir: stateDir as string,
+    stateDir: join(folder, 'state'),
     listen: '127.0.0.1:0',
   });
   const { addresses } = await engine.start();

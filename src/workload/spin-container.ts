@@ -178,7 +178,7 @@ export class SpinContainer implements Workload {
     }, place.birth);
     // Its failure is told of below, where it is waited for.
     taking.catch(() => {});
-    const found = await this.#limitAndFind(phases, labels, image).catch(async (error: unknown) => {
+    const found = await this.#findApp(phases, labels, image).catch(async (error: unknown) => {
       const unused = await taking.catch(() => undefined);
       unused?.signal('SIGKILL');
       throw error;
@@ -250,21 +250,13 @@ export class SpinContainer implements Workload {
     return engine.pid;
   }
 
-  async #limitAndFind(
-    phases: Phases<CreatePhase>,
-    labels: Labels | undefined,
-    image: Promise<ContainerImage | undefined>,
-  ): Promise<FoundApp> {
-    this.#held.limitCgroup();
-    return this.#findApp(phases, labels, image);
-  }
-
-  /** Everything that the engine needs of the node before it can be claimed. */
+  /** Everything that the engine needs of the node before it can be claimed, the limits of its cgroup among it. */
   async #findApp(
     phases: Phases<CreatePhase>,
     labels: Labels | undefined,
     image: Promise<ContainerImage | undefined>,
   ): Promise<FoundApp> {
+    this.#held.limitCgroup();
     const { id, bundle, signal } = this.#options;
     const { uid, gid } = securityOf(bundle.spec, false).security;
     const ownStateDir = makeStateDirectory(bundle.path);

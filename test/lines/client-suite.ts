@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 import { cgroupFolders } from '../support/cgroups.ts';
 import { pushImage } from '../support/images.ts';
 import { PrivateRegistry } from '../support/registry.ts';
+import { relay } from '../support/relay.ts';
 import { shimUnderTest } from '../support/shim.ts';
 import { findTool } from './client-tools.ts';
 import { useLine } from './containerd-lines.ts';
@@ -110,14 +111,7 @@ async function playImageHost(folder: string, registry: PrivateRegistry): Promise
   execFileSync('mount', ['--bind', hosts, '/etc/hosts']);
   const [name = '', port] = registry.host.split(':');
   const server = createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (socket) => {
-    const other = connect(Number(port), name);
-    for (const [from, to] of [
-      [socket, other],
-      [other, socket],
-    ] as const) {
-      from.on('error', () => to.destroy());
-      from.pipe(to);
-    }
+    relay(socket, connect(Number(port), name));
   });
   server.listen(443, '127.0.0.1').unref();
   return certificate;

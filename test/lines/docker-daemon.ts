@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { PrivateContainerd } from '../support/containerd.ts';
 import { endProcess } from '../support/processes.ts';
+import { relay } from '../support/relay.ts';
 import { waitFor } from '../support/wait.ts';
 
 const execute = promisify(execFile);
@@ -140,14 +141,7 @@ export class PrivateDocker {
     const [name = '', port] = host.split(':');
     const path = join(this.#containerd.folder, 'registry.sock');
     const server = createServer((socket) => {
-      const other = connectTo(Number(port), name);
-      for (const [from, to] of [
-        [socket, other],
-        [other, socket],
-      ] as const) {
-        from.on('error', () => to.destroy());
-        from.pipe(to);
-      }
+      relay(socket, connectTo(Number(port), name));
     });
     server.listen(path);
     await once(server, 'listening');

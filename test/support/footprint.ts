@@ -45,14 +45,19 @@ function zombiesOf(parents: readonly number[]): number {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
-      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const [state, parent] = statusOf(name);
       if (state === 'Z' && parents.includes(Number(parent))) count++;
     } catch {
       // It ended while we looked at it.
     }
   }
   return count;
+}
+
+/** What /proc/PID/stat tells behind the name of a process, from its state on. Throws when that has gone. */
+function statusOf(pid: string): readonly string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 function descriptorsOf(pids: readonly number[]): Record<string, number> {
@@ -99,7 +104,7 @@ const idleMs = 300;
  */
 export async function quietFootprint(containerd: PrivateContainerd, containers: number): Promise<Footprint> {
   const count = ({ processes }: Footprint, part: string): number =>
-    processes.filter((command) => new RegExp(`/${part}\\.[cm]?[jt]s`).test(command)).length;
+    processes.filter((command) => runsPart(command, part)).length;
   let last: Footprint | undefined;
   let computed = '';
   let since = performance.now();
@@ -118,17 +123,18 @@ export async function quietFootprint(containerd: PrivateContainerd, containers: 
   });
 }
 
+/** Whether a command line is that of a part of ours, `engine` or `preparer`, bundled or not. */
+function runsPart(command: string, part: string): boolean {
+  return new RegExp(`/${part}\\.[cm]?[jt]s`).test(command);
+}
+
 /** CPU time of the engines among some processes, as a text that changes with it. */
 function cpuTimeOf(pids: readonly number[]): string {
-  const engines = pids.filter((pid) => /\/engine\.[cm]?[jt]s/.test(commandOf(String(pid))));
+  const engines = pids.filter((pid) => runsPart(commandOf(String(pid)), 'engine'));
   return engines
     .map((pid) => {
       try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-        const [user, system] = stat
-          .slice(stat.lastIndexOf(')') + 2)
-          .split(' ')
-          .slice(11, 13);
+        const [user, system] = statusOf(String(pid)).slice(11, 13);
         return `${pid}:${user}:${system}`;
       } catch {
         // It ended while we looked at it.
