@@ -46,6 +46,17 @@ test('time in which nobody could look does not count, for that guest only', () =
   assert.equal(watch.look(201_000, 0).kind, 'over');
 });
 
+test('nor does it for a guest that had gone on since the last look, from where on it had', () => {
+  const board = new RequestBoard();
+  const watch = new Watch(board, 1_000);
+  assert.equal(watch.look(20, 0).kind, 'free');
+  board.enter(board.begin('GET /'), 30, 2_030);
+  assert.equal(watch.look(100_040, 100_000).kind, 'busy');
+  assert.equal(watch.look(100_139, 0).kind, 'stalled');
+  assert.equal(watch.look(101_029, 0).kind, 'stalled');
+  assert.equal(watch.look(101_040, 0).kind, 'over');
+});
+
 test('guests that pass the CPU to each other without letting the loop turn are over at twice the limit', () => {
   const board = new RequestBoard();
   const watch = new Watch(board, 1_000);

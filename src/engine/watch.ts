@@ -47,8 +47,11 @@ export class Watch {
       this.#turnSince = 0;
       return free;
     }
-    this.#excusedMs = guest.since === this.#since ? this.#excusedMs + lateMs : 0;
-    this.#turnExcusedMs = guest.turnSince === this.#turnSince ? this.#turnExcusedMs + lateMs : 0;
+    this.#excusedMs =
+      (guest.since === this.#since ? this.#excusedMs : 0) + Math.min(lateMs, msBetween(now, guest.since));
+    this.#turnExcusedMs =
+      (guest.turnSince === this.#turnSince ? this.#turnExcusedMs : 0) +
+      Math.min(lateMs, msBetween(now, guest.turnSince));
     this.#since = guest.since;
     this.#turnSince = guest.turnSince;
     const limit = this.#busyTimeoutMs;
