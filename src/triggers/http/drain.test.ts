@@ -89,6 +89,56 @@ test('idle connections and those that never sent anything are closed when their 
   await Promise.all([idle.closed, silent.closed]);
 });
 
+test('what a client has sent before its time was up is answered, also when nobody had time to read it', async (t) => {
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => answer(exchange, 200, 'ok'),
+    undefined,
+    { drainAcceptMs: 0, drainIdleMs: 100 },
+  );
+  const client = await RawClient.open(port);
+  client.socket.once('end', () => client.socket.end());
+  const draining = server.drain();
+  while ((await connectOnce(port)) !== 'ECONNREFUSED');
+  client.send(plain);
+  const end = performance.now() + 200;
+  while (performance.now() < end);
+  await client.closed;
+  assert.match(client.received, /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
+  await draining;
+});
+
+test('an answer that its guest has finished reaches a client that reads slowly, whole', async (t) => {
+  const size = 16 * 1024 * 1024;
+  const finished = Promise.withResolvers<void>();
+  const { port, server } = await serve(
+    t,
+    async (_component, { response }) => {
+      response.start(200, [['content-length', Buffer.from(String(size))]]);
+      response.write(Buffer.alloc(size, 'a'));
+      response.end();
+      finished.resolve();
+    },
+    undefined,
+    { drainAcceptMs: 0, drainIdleMs: 0 },
+  );
+  const [client, idle] = [await RawClient.open(port), await RawClient.open(port)];
+  client.socket.pause();
+  client.socket.once('end', () => client.socket.end());
+  client.send(plain);
+  await finished.promise;
+  const draining = server.drain();
+  idle.send(plain);
+  idle.socket.once('end', () => idle.socket.end());
+  await idle.until((text) => text.length >= size);
+  // Its connection is over, and with it there was one reason more to look for idle ones.
+  await idle.closed;
+  client.socket.resume();
+  await client.closed;
+  assert.equal(client.received.length - client.received.indexOf('\r\n\r\n') - 4, size);
+  await draining;
+});
+
 test('where others go on serving, an idle connection keeps its time and is told to end with its next answer', async (t) => {
   const { port, server } = await serve(
     t,

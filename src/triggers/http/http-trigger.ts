@@ -78,7 +78,8 @@ export class HttpTriggerServer {
   /** What is known of HTTP/1 connections. */
   readonly #known = new WeakMap<Socket, Connection>();
   #connections = 0;
-  #active = 0;
+  /** Answers that are not over: their guests work, or clients have not read them yet. */
+  readonly #active = new Set<AnyResponse>();
   #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
   #progress = (): void => {};
 
@@ -180,7 +181,8 @@ export class HttpTriggerServer {
       this.#phase = 'closing-idle';
       this.#closeIdle();
     };
-    const idleIsOver = keepIdle ? undefined : setTimeout(closeIdle, this.#limits.drainIdleMs);
+    // Not before what the kernel has of a client by now is read: this thread may have had no time for it.
+    const idleIsOver = keepIdle ? undefined : setTimeout(setImmediate, this.#limits.drainIdleMs, closeIdle);
     await new Promise<void>((resolve) => {
       this.#progress = () => {
         if (this.#phase === 'closing-idle') this.#closeIdle();
@@ -204,9 +206,11 @@ export class HttpTriggerServer {
 
   #closeIdle(): void {
     for (const socket of this.#fresh) socket.destroy();
+    // Node takes a connection for idle whose answer has been ended, though its client has not read it.
+    for (const response of this.#active) if (response.writableEnded) return;
     this.#http1.closeIdleConnections();
     // What is left without a request still sends a body that its response did not wait for.
-    if (this.#active === 0) this.#http1.closeAllConnections();
+    if (this.#active.size === 0) this.#http1.closeAllConnections();
   }
 
   #accept(socket: Socket): void {
@@ -245,7 +249,7 @@ export class HttpTriggerServer {
   }
 
   #serve(request: AnyRequest, response: AnyResponse): void {
-    this.#active += 1;
+    this.#active.add(response);
     const connection = this.#known.get(request.socket) ?? connectionOf(request.socket);
     // An answer to the request before is on its way, or waits for others of its turn.
     if (!('stream' in response) && response.socket === null) {
@@ -260,7 +264,7 @@ export class HttpTriggerServer {
     );
     const signal = new ClientSignal();
     response.on('close', () => {
-      this.#active -= 1;
+      this.#active.delete(response);
       if (!response.writableFinished) signal.abort(new Error('the client closed the connection'));
       sink.wake();
       // The connection counts as idle only after this event.
