@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { cgroupFolders } from './support/cgroups.ts';
 import { logLines } from './support/pod.ts';
 import { SpinNode } from './support/spin-node.ts';
-import { suiteTimeoutMs } from './support/wait.ts';
+import { suiteTimeoutMs, waitFor } from './support/wait.ts';
 
 /** First line of /proc/PID/cgroup for the memory controller (version 1) or the one hierarchy (version 2). */
 function memoryCgroup(pid: number): string {
@@ -78,7 +78,9 @@ describe('a Spin app through CRI', { timeout: suiteTimeoutMs }, () => {
     const answer = await pod.request('/log', { method: 'POST', body: [...lines, long].join('\n') });
     assert.equal(answer.status, 200);
     await pod.stop(10);
+    // containerd has all of it by now, but writes the end of a log beside telling that the container has stopped.
     for (const stream of ['stdout', 'stderr'] as const) {
+      await waitFor(`the end of ${stream} in the log`, () => logLines(pod.log(), stream).includes(long));
       const logged = logLines(pod.log(), stream);
       const first = logged.indexOf(lines[0] ?? '');
       assert.ok(first >= 0, `${stream} has the first line`);

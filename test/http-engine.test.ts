@@ -250,8 +250,10 @@ setInterval(() => {}, 1000);`,
     assert.equal((await fetch(`${two.base}/hello`)).status, 200);
   });
 
-  test('a guest that never returns: the control channel answers, SIGTERM ends the engine and names the request', async (t) => {
-    const engine = await TestEngine.start(t, prepared, { drainTimeoutMs: 100 });
+  test('a guest that never returns: the control channel answers, SIGTERM tells of the request and ends it where the app says so', async (t) => {
+    const engine = await TestEngine.start(t, prepared, {
+      environment: [['SPIN_DRAIN_TIMEOUT', '100ms']],
+    });
     const hanging = getOnce(engine.port, '/forever?secret=1');
     await untilBusy(engine.process.pid);
     await assert.rejects(engine.process.claim(claimOf(prepared, folder)), { code: 'failed-precondition' });
@@ -261,7 +263,25 @@ setInterval(() => {}, 1000);`,
     const log = await engine.stderr();
     assert.match(
       log,
-      /^requests did not finish within 100 ms of SIGTERM .*\(request in flight: component "rust", GET \/forever\)\n$/,
+      /^requests did not finish within 100 ms of SIGTERM \(SPIN_DRAIN_TIMEOUT\) and are cut off \(request in flight: component "rust", GET \/forever\)\n$/,
+    );
+  });
+
+  test('SIGTERM waits for requests as long as they have, also for a guest that computes', async (t) => {
+    const engine = await TestEngine.start(t, prepared, {
+      environment: [['SPIN_BUSY_TIMEOUT', '1s']],
+      drainNoticeMs: 50,
+    });
+    const computing = getOnce(engine.port, '/forever');
+    await untilBusy(engine.process.pid);
+    engine.process.signal('SIGTERM');
+    assert.equal((await engine.process.exited).exitCode, 0);
+    assert.equal(await computing, 'ECONNRESET');
+    const named = '(request in flight: component "rust", GET /forever)\n';
+    assert.equal(
+      await engine.stderr(),
+      `requests go on 50 ms after SIGTERM, until they end or the container is killed ${named}` +
+        `a guest computed for 1 s without waiting (SPIN_BUSY_TIMEOUT): its requests end with it ${named}`,
     );
   });
 
@@ -324,13 +344,13 @@ setInterval(() => {}, 1000);`,
     assert.equal(readAll(err), lines.map((line) => `err ${line}\n`).join(''));
   });
 
-  test('guests whose output nobody reads wait, others go on, and the engine ends all the same', async (t) => {
+  test('guests whose output nobody reads wait, others go on, and the engine ends at their limit', async (t) => {
     const home = await temporaryFolder(t);
     const stdout = join(home, 'out');
     execFileSync('mkfifo', [stdout]);
     const engine = await TestEngine.start(t, prepared, {
       stdout: { kind: 'fifo', path: stdout },
-      drainTimeoutMs: 100,
+      environment: [['SPIN_DRAIN_TIMEOUT', '100ms']],
     });
     const line = 'x'.repeat(8_000);
     let stuck = 0;

@@ -10,6 +10,7 @@ test('every limit is on by default', () => {
     maxWaiting: 1_000,
     queueTimeoutMs: 10_000,
     workers: undefined,
+    drainTimeoutMs: 0,
   } satisfies AppLimits);
 });
 
@@ -22,6 +23,7 @@ test('a container sets each of them', () => {
       ['SPIN_MAX_WAITING_REQUESTS', '0'],
       ['SPIN_QUEUE_TIMEOUT', '0'],
       ['SPIN_WORKERS', '64'],
+      ['SPIN_DRAIN_TIMEOUT', '90s'],
       ['OTHER', 'x'],
     ]),
     {
@@ -31,6 +33,7 @@ test('a container sets each of them', () => {
       maxWaiting: 0,
       queueTimeoutMs: 0,
       workers: 64,
+      drainTimeoutMs: 90_000,
     },
   );
 });

@@ -14,6 +14,8 @@ export type AppLimits = {
   readonly queueTimeoutMs: number;
   /** Worker threads; undefined = by the container's CPU quota. */
   readonly workers: number | undefined;
+  /** What requests in flight get after SIGTERM, milliseconds; 0 = until the container is killed. */
+  readonly drainTimeoutMs: number;
 };
 
 /** A limit as a container's environment sets it. */
@@ -63,6 +65,7 @@ export const limitSettings = {
     default: 10_000,
   },
   workers: { name: 'SPIN_WORKERS', unit: 'count', least: 1, most: 64, default: undefined },
+  drainTimeoutMs: { name: 'SPIN_DRAIN_TIMEOUT', unit: 'duration', least: 0, most: longestMs, default: 0 },
 } as const satisfies Record<keyof AppLimits, Setting>;
 
 /** The limits without any setting. */
@@ -87,6 +90,7 @@ export function readAppLimits(environment: readonly (readonly [string, string])[
     maxWaiting: required(limitSettings.maxWaiting),
     queueTimeoutMs: required(limitSettings.queueTimeoutMs),
     workers: read(limitSettings.workers),
+    drainTimeoutMs: required(limitSettings.drainTimeoutMs),
   };
 }
 

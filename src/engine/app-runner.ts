@@ -30,7 +30,7 @@ import type { RequestBoard } from './request-board.ts';
 import { RequestDesk } from './request-desk.ts';
 
 /** How long the last output may take to reach its reader when the app ends, milliseconds. */
-const lastOutputTimeoutMs = 2_000;
+const lastOutputTimeoutMs = 10_000;
 
 /** What a worker gives the app that is loaded into it. */
 export type Surroundings = {

@@ -11,7 +11,7 @@ import {
   refuseNewConnections,
 } from '../linux.ts';
 import { Phases } from '../telemetry/phases.ts';
-import { type AppLimits, readAppLimits } from './app-limits.ts';
+import { type AppLimits, formatDuration, limitSettings, readAppLimits } from './app-limits.ts';
 import { rehearseClaim } from './claim-rehearsal.ts';
 import { beginLearning, exercise, learnedCode } from './code-learning.ts';
 import { CompiledCode } from './compiled-code.ts';
@@ -36,8 +36,8 @@ import { ownPrograms } from './program.ts';
 import { ShellFront } from './shell-front.ts';
 import { WorkerCrew } from './worker-crew.ts';
 
-/** Time that requests in flight get after SIGTERM, milliseconds; Kubernetes' default grace period is 30 s. */
-const defaultDrainTimeoutMs = 25_000;
+/** Shortly before Kubernetes' default grace period of 30 s is over, milliseconds. */
+const defaultDrainNoticeMs = 25_000;
 
 /** Worker threads of an app at most, whatever its CPU quota. */
 const maxWorkersByQuota = 8;
@@ -47,6 +47,7 @@ type Claimed = {
   readonly claim: EngineClaim;
   readonly crew: WorkerCrew;
   readonly components: readonly CompiledComponent[];
+  readonly limits: AppLimits;
   readonly stderr: number | undefined;
   /** Where it wants to listen. */
   readonly listen: ListenAddress;
@@ -213,7 +214,7 @@ export class EngineServer {
     const { milliseconds } = await crew.begin(worker, confined === undefined ? networkFd : undefined);
     phases.end('worker');
     if (networkFd !== undefined) closeSync(networkFd);
-    this.#claimed = { claim: held, crew, components, stderr, listen, listenFd: undefined };
+    this.#claimed = { claim: held, crew, components, limits, stderr, listen, listenFd: undefined };
     return {
       type: 'claimed',
       report: {
@@ -258,26 +259,40 @@ export class EngineServer {
     return { type: 'learned', code: await learnedCode(claimed.components, this.#compiledCode) };
   }
 
-  /** Ends with 0 after requests in flight; a second signal changes nothing, SIGKILL is always there. */
+  /**
+   * Ends with 0 after requests in flight; a second signal changes nothing. How long the grace period is nobody tells a
+   * runtime: who has sent SIGTERM sends SIGKILL when it is over.
+   */
   #drain(): void {
     if (this.#ending) return;
     this.#ending = true;
     ownPrograms()?.keep();
     const claimed = this.#claimed;
     if (claimed === undefined) process.exit(0);
-    const timeoutMs = claimed.claim.drainTimeoutMs ?? defaultDrainTimeoutMs;
-    setTimeout(() => {
-      tell(
-        claimed.stderr,
-        `requests did not finish within ${timeoutMs} ms of SIGTERM and are cut off${claimed.crew.requests}`,
-      );
-      process.exit(0);
-    }, timeoutMs).unref();
+    this.#mindDrain(claimed);
     if (claimed.listenFd !== undefined) {
       closeDoor(claimed.listenFd);
       closeSync(claimed.listenFd);
     }
     void claimed.crew.drain().finally(() => process.exit(0));
+  }
+
+  /** Ends the wait for requests where the app has set a limit to it; else tells of those that it waits for. */
+  #mindDrain({ claim, crew, limits: { drainTimeoutMs }, stderr }: Claimed): void {
+    const noticeMs = claim.drainNoticeMs ?? defaultDrainNoticeMs;
+    if (drainTimeoutMs === 0) {
+      setTimeout(() => {
+        const after = formatDuration(noticeMs);
+        const line = `requests go on ${after} after SIGTERM, until they end or the container is killed`;
+        tell(stderr, `${line}${crew.requests}`);
+      }, noticeMs).unref();
+      return;
+    }
+    setTimeout(() => {
+      const limit = `${formatDuration(drainTimeoutMs)} of SIGTERM (${limitSettings.drainTimeoutMs.name})`;
+      tell(stderr, `requests did not finish within ${limit} and are cut off${crew.requests}`);
+      process.exit(0);
+    }, drainTimeoutMs).unref();
   }
 }
 

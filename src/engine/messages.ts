@@ -99,8 +99,8 @@ export type EngineClaim = {
   readonly cpus?: number;
   /** Bytes of memory that the container may use; the ceiling for one instance's. */
   readonly memoryLimit?: number;
-  /** Time that requests in flight get after SIGTERM, milliseconds; default 25,000. */
-  readonly drainTimeoutMs?: number;
+  /** Time after SIGTERM at which the log says which requests go on, milliseconds; default 25,000. */
+  readonly drainNoticeMs?: number;
   /** Lines for the app's standard output once it serves; the routes with their URLs as Spin prints them. */
   readonly announce?: boolean;
   /** The engine is there to find out what code the app needs (`learn`), and uses none that is kept. */

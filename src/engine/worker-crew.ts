@@ -134,7 +134,12 @@ export class WorkerCrew {
     const [member] = index < 0 ? [] : this.#members.splice(index, 1);
     if (member === undefined) return;
     this.#permits.forget(member.number);
-    if (this.#draining || this.#listening === undefined || member.phase === 'retiring') return;
+    if (this.#listening === undefined || member.phase === 'retiring') return;
+    if (this.#draining) {
+      const why = member.ended ?? `a worker failed (${reason})`;
+      this.#events.tell(`${why}: its requests end with it${requestsOf(member.board)}`);
+      return;
+    }
     this.#wary = true;
     if (member.ended === undefined) {
       process.stderr.write(`worker failed: ${reason}\n`);
@@ -153,10 +158,9 @@ export class WorkerCrew {
     this.#fill();
   }
 
-  /** Lets the requests in flight finish; resolves when no worker has any. */
+  /** Lets the requests in flight finish, within their own limits; resolves when no worker has any. */
   async drain(): Promise<void> {
     this.#draining = true;
-    clearTimeout(this.#timer);
     clearTimeout(this.#retirement);
     const drained = this.#members.map(({ worker }) => {
       const answer = reply(worker, 'drained');
@@ -246,7 +250,7 @@ export class WorkerCrew {
   #look(member: Member): void {
     member.watched = true;
     member.freeLooks = 0;
-    if (this.#timer === undefined && !this.#draining) this.#armLook();
+    if (this.#timer === undefined) this.#armLook();
   }
 
   #armLook(): void {
