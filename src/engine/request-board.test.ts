@@ -51,6 +51,36 @@ test('requests beyond its slots are counted, and a slot that is free again is us
   assert.equal(board.begin('again'), taken[5]);
 });
 
+test('a guest that stops or goes on while it is looked at does not look as if it had computed for long', async () => {
+  const board = new RequestBoard();
+  const module = JSON.stringify(new URL('./request-board.ts', import.meta.url).href);
+  const code = `const { parentPort, workerData } = require('node:worker_threads');
+    import(${module}).then(({ clockMs, RequestBoard }) => {
+      const board = new RequestBoard(workerData);
+      parentPort.postMessage('begun');
+      for (;;) {
+        board.enter(0, clockMs(), clockMs() + 60_000);
+        board.leave();
+      }
+    });`;
+  const worker = new Worker(code, { eval: true, workerData: board.buffer });
+  try {
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    let looks = 0;
+    for (const end = performance.now() + 10_000; looks < 300_000 && performance.now() < end; ) {
+      const guest = board.busy();
+      if (guest === undefined) continue;
+      looks += 1;
+      const now = clockMs();
+      for (const time of [guest.since, guest.turnSince, guest.due - 60_000])
+        assert.ok(Math.abs(msBetween(now, time)) < 10_000, JSON.stringify({ ...guest, now, looks }));
+    }
+    assert.ok(looks > 1_000, `${looks} looks found a guest`);
+  } finally {
+    await worker.terminate();
+  }
+});
+
 test('threads read the same clock, and its differences hold where it wraps', async () => {
   const module = JSON.stringify(new URL('./request-board.ts', import.meta.url).href);
   const code = `import(${module}).then(({ clockMs }) => require('node:worker_threads').parentPort.postMessage(clockMs()))`;

@@ -81,12 +81,15 @@ export class RequestBoard {
     Atomics.store(this.#ints, place.watched, value ? 1 : 0);
   }
 
-  /** The guest that is on the CPU, if any is. */
+  /** The guest that is on the CPU, if any is; one that stops or goes on while it is read, and another after it, is none. */
   busy(): BusyGuest | undefined {
     const ints = this.#ints;
     const since = Atomics.load(ints, place.since);
-    if (since === 0) return undefined;
-    return { since, due: ints[place.due] ?? 0, turnSince: ints[place.turnSince] ?? 0 };
+    const turnSince = Atomics.load(ints, place.turnSince);
+    const due = Atomics.load(ints, place.due);
+    // Written by the worker in several steps; what is read between them belongs to no guest.
+    if (since === 0 || turnSince === 0 || Atomics.load(ints, place.since) !== since) return undefined;
+    return { since, due, turnSince };
   }
 
   /** The description of the guest that is or was last on the CPU; undefined when its request is over. */
