@@ -28,14 +28,25 @@ v8::MemorySpan<const uint8_t> BytesOf(Local<Value> value) {
   return {data + view->ByteOffset(), view->ByteLength()};
 }
 
+Local<v8::Uint8Array> CopyOf(v8::Isolate* isolate, const uint8_t* data, size_t size) {
+  Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, size);
+  if (size > 0) std::memcpy(buffer->Data(), data, size);
+  return v8::Uint8Array::New(buffer, 0, size);
+}
+
 /* (module: WebAssembly.Module) => Uint8Array: the code of the functions that V8 has optimized until now. */
 void Serialize(const v8::FunctionCallbackInfo<Value>& call) {
-  v8::Isolate* isolate = call.GetIsolate();
   if (!call[0]->IsWasmModuleObject()) return;
   v8::OwnedBuffer code = WasmModuleObject::Cast(*call[0])->GetCompiledModule().Serialize();
-  Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(isolate, code.size);
-  if (code.size > 0) std::memcpy(buffer->Data(), code.buffer.get(), code.size);
-  call.GetReturnValue().Set(v8::Uint8Array::New(buffer, 0, code.size));
+  call.GetReturnValue().Set(CopyOf(call.GetIsolate(), code.buffer.get(), code.size));
+}
+
+/* (module: WebAssembly.Module) => Uint8Array: the bytes that it was made of. */
+void BytesOfModule(const v8::FunctionCallbackInfo<Value>& call) {
+  if (!call[0]->IsWasmModuleObject()) return;
+  v8::CompiledWasmModule module = WasmModuleObject::Cast(*call[0])->GetCompiledModule();
+  const auto bytes = module.GetWireBytesRef();
+  call.GetReturnValue().Set(CopyOf(call.GetIsolate(), bytes.data(), bytes.size()));
 }
 
 /* (module: Uint8Array, code: Uint8Array) => WebAssembly.Module | undefined: undefined when V8 cannot use the code. */
@@ -74,6 +85,7 @@ void RefuseCodeFromStrings(const v8::FunctionCallbackInfo<Value>& call) {
 
 NODE_MODULE_INIT() {
   NODE_SET_METHOD(exports, "serialize", Serialize);
+  NODE_SET_METHOD(exports, "bytesOf", BytesOfModule);
   NODE_SET_METHOD(exports, "deserialize", Deserialize);
   NODE_SET_METHOD(exports, "refuseCodeFromStrings", RefuseCodeFromStrings);
 }

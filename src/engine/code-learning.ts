@@ -1,15 +1,14 @@
 import { ShimError } from '../error.ts';
-import type { CompiledCode } from './compiled-code.ts';
+import { type CompiledCode, tieringBudget } from './compiled-code.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import { limitInstanceMemory } from './instance-memory.ts';
 import type { LearnedCode } from './messages.ts';
 import { setV8Flag } from './v8-flags.ts';
 
 /**
- * How much of a function is run before V8 optimizes it: its own default, and while code is learned. Of optimized code alone
- * V8 gives anything away, and what a function calls most it puts into it, so each has to be seen some times.
+ * How much of a function is run before V8 optimizes it while code is learned. Of optimized code alone V8 gives anything away,
+ * and what a function calls most it puts into it, so each has to be seen some times.
  */
-const defaultBudget = 13_000_000;
 const learningBudget = 50;
 
 /**
@@ -67,16 +66,20 @@ export async function learnedCode(
 ): Promise<readonly LearnedCode[]> {
   // Code counts only where V8 has the flags that it was taken out with.
   limitInstanceMemory();
-  setV8Flag(`--wasm-tiering-budget=${defaultBudget}`);
+  setV8Flag(`--wasm-tiering-budget=${tieringBudget}`);
   let before = -1;
   let quiet = 0;
   for (let look = 0; look < maxLooks; look += 1) {
     const code = components.map(({ id, modules }) => ({
       id,
-      modules: [...modules].map(([name, module]) => [name, compiledCode.of(module)] as const),
+      modules: [...modules].map(([name, module]) => [name, module, compiledCode.of(module)] as const),
     }));
-    const bytes = code.flatMap(({ modules }) => modules).reduce((sum, [, { length }]) => sum + length, 0);
-    if (quiet >= quietLooks) return code;
+    const bytes = code.flatMap(({ modules }) => modules).reduce((sum, [, , { length }]) => sum + length, 0);
+    if (quiet >= quietLooks)
+      return code.map(({ id, modules }) => ({
+        id,
+        modules: modules.map(([name, module, learned]) => [name, compiledCode.withBudgets(module, learned)]),
+      }));
     const start = process.cpuUsage();
     await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
     const { user, system } = process.cpuUsage(start);

@@ -19,8 +19,8 @@ export const maxCodeBytes = 64 * 1024 ** 2;
 /** Bytes of all code that a store keeps; what was written first goes first. */
 const defaultMaxStoredBytes = 512 * 1024 ** 2;
 
-/** Counts up when engines run with other flags of V8's: it takes no code that was made without them. */
-const revision = 2;
+/** Counts up when engines run with other flags of V8's, for it takes no code that was made without them, or code is kept in another form. */
+const revision = 3;
 
 /** What no code outlives: V8 looks for itself whether flags and processor are those it was made for. */
 const maker = `${process.versions.node}-${process.versions.v8}-${process.arch}-${revision}`;

@@ -1,4 +1,8 @@
 import { loadV8Calls, type V8Calls } from './v8-calls.ts';
+import { countFunctions } from './wasm-binary.ts';
+
+/** How much of a function V8 runs before it optimizes it, where nobody sets another budget. */
+export const tieringBudget = 13_000_000;
 
 /**
  * Takes the machine code of modules out of V8, and makes modules that have it from the start. Such code is run as it is:
@@ -15,6 +19,20 @@ export class CompiledCode {
   /** The code of the functions of a module that V8 has optimized until now; no bytes when there are none. */
   of(module: WebAssembly.Module): Uint8Array {
     return this.#calls.serialize(module);
+  }
+
+  /**
+   * Such code with V8's own budget for functions that are not optimized. V8 writes last what each function of the module has
+   * left of its budget, four bytes each, which is close to nothing where code was learned with a small one: whoever takes
+   * such code would optimize, beside its first requests, each function that nobody had called while it was learned.
+   */
+  withBudgets(module: WebAssembly.Module, code: Uint8Array): Uint8Array {
+    if (code.length === 0) return code;
+    const count = countFunctions(this.#calls.bytesOf(module), 'the module');
+    const budgets = Buffer.alloc(4 * count);
+    for (let index = 0; index < count; index += 1) budgets.writeUInt32LE(tieringBudget, 4 * index);
+    code.set(budgets, code.length - budgets.length);
+    return code;
   }
 
   /**

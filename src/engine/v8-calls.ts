@@ -4,6 +4,7 @@ import { findInstallation } from './installation.ts';
 /** What `v8-calls.node` does. */
 export type V8Calls = {
   readonly serialize: (module: WebAssembly.Module) => Uint8Array;
+  readonly bytesOf: (module: WebAssembly.Module) => Uint8Array;
   readonly deserialize: (module: Uint8Array, code: Uint8Array) => WebAssembly.Module | undefined;
   readonly refuseCodeFromStrings: () => void;
 };

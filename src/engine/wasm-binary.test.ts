@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { inspectWasm, maxExports } from './wasm-binary.ts';
+import { countFunctions, inspectWasm, maxExports } from './wasm-binary.ts';
 
 const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 
@@ -113,4 +113,13 @@ test('exports up to the limit are read', () => {
   const names = Array.from({ length: 1000 }, (_, index) => `e${index}`);
   const shape = inspect(header, exportsOf(names));
   assert.equal(shape.kind === 'module' && shape.exports.size, 1000);
+});
+
+test('counts the functions of a module', () => {
+  const count = (...parts: readonly (readonly number[])[]): number =>
+    countFunctions(Uint8Array.from([header, ...parts].flat()), 'x.wasm');
+  const functions = section(3, [...leb(300), ...Array.from({ length: 300 }, () => 0)]);
+  assert.equal(count(), 0);
+  assert.equal(count(section(1, [1, 0x60, 0, 0]), functions, section(10, [0])), 300);
+  assert.throws(() => count([3, 9, 1]), { code: 'invalid-component', message: /longer than the file/ });
 });

@@ -16,6 +16,7 @@ export const maxExports = 100_000;
 
 const magic = [0x00, 0x61, 0x73, 0x6d];
 const customSection = 0;
+const functionSection = 3;
 const exportSection = 7;
 
 /**
@@ -38,16 +39,31 @@ export function inspectWasm(bytes: Uint8Array, where: string): WasmShape {
     throw cursor.broken('the version field is not that of a module or a component');
   let hasComponentType = false;
   const exports = new Set<string>();
+  for (const id of sections(cursor, bytes)) {
+    if (id === customSection && cursor.name().startsWith('component-type')) hasComponentType = true;
+    if (id === exportSection) readExports(cursor, exports);
+  }
+  return { kind: 'module', hasComponentType, exports };
+}
+
+/** How many functions a core module has of its own; `where` names it in errors, which are those of `inspectWasm`. */
+export function countFunctions(bytes: Uint8Array, where: string): number {
+  const cursor = new Cursor(bytes, where);
+  cursor.offset = 8;
+  for (const id of sections(cursor, bytes)) if (id === functionSection) return cursor.length();
+  return 0;
+}
+
+/** The numbers of the sections from the cursor on; it stands at the content of each. */
+function* sections(cursor: Cursor, bytes: Uint8Array): Generator<number> {
   while (cursor.offset < bytes.length) {
     const id = cursor.byte();
     const end = cursor.length() + cursor.offset;
     if (end > bytes.length) throw cursor.broken('a section is longer than the file');
-    if (id === customSection && cursor.name().startsWith('component-type')) hasComponentType = true;
-    if (id === exportSection) readExports(cursor, exports);
+    yield id;
     if (cursor.offset > end) throw cursor.broken('its content reaches beyond its section');
     cursor.offset = end;
   }
-  return { kind: 'module', hasComponentType, exports };
 }
 
 function readExports(cursor: Cursor, exports: Set<string>): void {
