@@ -21,6 +21,7 @@ import type { FirstWorker } from './engine-boot.ts';
 import { post, reply } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
 import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';
+import { compileImportWrappers } from './linker/import-wrappers.ts';
 import { formatAddress, listenAddressOf, parseListenAddress } from './listen-address.ts';
 import type {
   ClaimPhase,
@@ -71,6 +72,8 @@ export class EngineServer {
   readonly #compiledCode = new CompiledCode();
   #ending = false;
   #claiming = false;
+  /** Kept so that V8 does. */
+  #importWrappers: WebAssembly.Instance | undefined;
   /** Whether the first worker knows the way of a request. */
   #rehearsed = false;
   readonly #shell = new ShellFront(
@@ -148,6 +151,7 @@ export class EngineServer {
     const worker = this.#spare;
     if (worker === undefined) return;
     this.#rehearsed = true;
+    this.#importWrappers ??= compileImportWrappers();
     post(worker, { type: 'rehearse' });
     // A worker that ends meanwhile is told of where it ends.
     const rehearsed = reply(worker, 'rehearsed').catch(() => ({ problem: undefined }));
@@ -182,6 +186,8 @@ export class EngineServer {
     await core.compile();
     phases.end('compile');
     this.#spare = undefined;
+    // This thread has nothing else to do until the worker is there.
+    this.#importWrappers ??= compileImportWrappers();
     // It has all of its code then, whatever may be opened from here on.
     await this.#workerReady;
     phases.end('thread');
