@@ -1,7 +1,6 @@
 import { dlopen, getInt32, getRawPointer } from 'node:ffi';
 import { endianness } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { bpf, encodeBpf } from './bpf.ts';
 import { ShimError } from './error.ts';
 
 /**
@@ -296,23 +295,33 @@ export function listenTcp(
   }
 }
 
+/** No packet of an ordinary sender has it: a time to live begins with 64 or 128. */
+const noTimeToLive = 255;
+
 /**
  * Lets a listening socket take no new connection, while handshakes that have begun complete and wait to be accepted:
- * accepting them all and closing the socket then resets nobody. A classic BPF filter drops what has the SYN flag set;
- * those clients try again a second later and are refused.
+ * accepting them all and closing the socket then resets nobody. The kernel drops what asks for a connection, as of
+ * senders that are too far away (IP_MINTTL); those clients try again a second later and are refused. What was under way
+ * inherits that: `takePackets`. A filter of ours would need a right that no engine has on some kernels.
  */
 export function refuseNewConnections(fd: number): void {
-  const [solSocket, attachFilter] = [1, 26];
-  const [flagsOffset, synFlag] = [13, 0x02];
-  // Load the flags byte of the TCP header; with SYN go on to "drop", else skip it to "take all".
-  const filter = encodeBpf([
-    [bpf.loadByte, flagsOffset],
-    [bpf.jumpSet, synFlag, 0, 1],
-    [bpf.give, 0],
-    [bpf.give, 0xffffffff],
-  ]);
-  const descriptor = bpfDescriptor(filter);
-  check(libc.setsockopt(fd, solSocket, attachFilter, descriptor, 16), `filtering descriptor ${fd}`);
+  setLeastTimeToLive(fd, noTimeToLive);
+}
+
+/** Has a connection that was accepted of a socket which refuses new ones take packets again; what was dropped comes again. */
+export function takePackets(fd: number): void {
+  setLeastTimeToLive(fd, 0);
+}
+
+function setLeastTimeToLive(fd: number, least: number): void {
+  const [solIp, minTtl, solIpv6, minHopCount, familyIpv6] = [0, 21, 41, 73, 10];
+  const what = `setting the least time to live of packets of descriptor ${fd}`;
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(least);
+  const address = Buffer.alloc(28);
+  check(libc.getsockname(fd, address, Buffer.from([28, 0, 0, 0])), what);
+  check(libc.setsockopt(fd, solIp, minTtl, value, 4), what);
+  if (address.readUInt16LE() === familyIpv6) check(libc.setsockopt(fd, solIpv6, minHopCount, value, 4), what);
 }
 
 /** Most descriptors that go in one message of `sendDescriptors`. */

@@ -332,7 +332,7 @@ function grantedPaths({ prepared, stateDir, volumes = [] }: EngineClaim): Grante
   };
 }
 
-/** Without the right to filter the socket a connection that completes while it closes may be reset; no reason to stay. */
+/** Where a seccomp profile forbids it a connection that completes while the socket closes may be reset; no reason to stay. */
 function closeDoor(listenFd: number): void {
   try {
     refuseNewConnections(listenFd);

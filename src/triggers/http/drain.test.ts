@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { Agent, get } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { refuseNewConnections } from '../../linux.ts';
+import { descriptorOf } from './node-net.ts';
 import { answer, RawClient, serve } from './test-trigger.ts';
 
 const plain = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
@@ -89,6 +91,12 @@ test('idle connections and those that never sent anything are closed when their 
   await Promise.all([idle.closed, silent.closed]);
 });
 
+/** Keeps this thread from everything else. */
+function compute(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
 test('what a client has sent before its time was up is answered, also when nobody had time to read it', async (t) => {
   const { port, server } = await serve(
     t,
@@ -101,8 +109,46 @@ test('what a client has sent before its time was up is answered, also when nobod
   const draining = server.drain();
   while ((await connectOnce(port)) !== 'ECONNREFUSED');
   client.send(plain);
-  const end = performance.now() + 200;
-  while (performance.now() < end);
+  compute(200);
+  await client.closed;
+  assert.match(client.received, /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
+  await draining;
+});
+
+test('all connections that were made in time are accepted, also when nobody had time for them', async (t) => {
+  const { port, server } = await serve(
+    t,
+    async (_component, exchange) => answer(exchange, 200, 'ok'),
+    undefined,
+    { drainAcceptMs: 20 },
+  );
+  const opening = Array.from({ length: 20 }, () => RawClient.open(port));
+  const draining = server.drain();
+  compute(100);
+  for (const client of await Promise.all(opening)) {
+    client.socket.once('end', () => client.socket.end());
+    client.send(plain);
+    await client.closed;
+    assert.match(client.received, /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
+  }
+  await draining;
+});
+
+test('a connection that was made while the door was closed is served', async (t) => {
+  const { server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'));
+  const elsewhere = createServer({ pauseOnConnect: true });
+  t.after(() => elsewhere.close());
+  await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+  const taken = new Promise<Socket>((resolve) => elsewhere.once('connection', resolve));
+  const client = await RawClient.open((elsewhere.address() as AddressInfo).port);
+  client.socket.once('end', () => client.socket.end());
+  const socket = await taken;
+  // What it would have of a socket that has begun to refuse others in the middle of its handshake.
+  refuseNewConnections(descriptorOf(socket) ?? assert.fail());
+  server.serveConnection(socket);
+  socket.resume();
+  const draining = server.drain();
+  client.send(plain);
   await client.closed;
   assert.match(client.received, /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
   await draining;

@@ -2,16 +2,17 @@ import { isUtf8 } from 'node:buffer';
 import type { Server as Http1Server, IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2Server, Http2ServerRequest, Http2ServerResponse, ServerOptions } from 'node:http2';
 import { createServer as createTcpServer, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { App, HttpTrigger } from '../../app/types.ts';
 import { ShimError } from '../../error.ts';
 import type { HttpExchange } from '../../host/http-exchange.ts';
+import { takePackets } from '../../linux.ts';
 import { AnswerGroup } from './answer-group.ts';
 import { refuseClient } from './client-error.ts';
 import { ClientSignal } from './client-signal.ts';
 import { Http2Sessions } from './http2-sessions.ts';
 import { createServer, loadHttp2 } from './node-http.ts';
-import { listenOn } from './node-net.ts';
+import { descriptorOf, listenOn } from './node-net.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
 import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
@@ -77,7 +78,9 @@ export class HttpTriggerServer {
   readonly #fresh = new Set<Socket>();
   /** What is known of HTTP/1 connections. */
   readonly #known = new WeakMap<Socket, Connection>();
-  #connections = 0;
+  readonly #connections = new Set<Socket>();
+  /** Connections until now. */
+  #accepted = 0;
   /** Answers that are not over: their guests work, or clients have not read them yet. */
   readonly #active = new Set<AnyResponse>();
   #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
@@ -173,8 +176,10 @@ export class HttpTriggerServer {
    */
   async drain({ keepIdle = false }: { readonly keepIdle?: boolean } = {}): Promise<void> {
     this.#phase = 'draining';
+    for (const socket of this.#connections) listenAgain(socket);
     // Handshakes on their way complete meanwhile and are accepted; who closed the door to new ones is the caller.
     await sleep(this.#limits.drainAcceptMs);
+    if (!keepIdle) await this.#acceptAll();
     this.#sockets.close();
     this.#sessions.close();
     const closeIdle = (): void => {
@@ -186,12 +191,24 @@ export class HttpTriggerServer {
     await new Promise<void>((resolve) => {
       this.#progress = () => {
         if (this.#phase === 'closing-idle') this.#closeIdle();
-        if (this.#connections === 0) resolve();
+        if (this.#connections.size === 0) resolve();
       };
       this.#progress();
     });
     clearTimeout(idleIsOver);
     this.#http1.close();
+  }
+
+  /**
+   * Accepts what is made and was not accepted yet, which the kernel would reset: Node takes one connection in a turn of its
+   * loop, and this thread may have had little time. Where the door is open more may always come, so there is an end to it.
+   */
+  async #acceptAll(): Promise<void> {
+    const end = performance.now() + this.#limits.drainIdleMs;
+    for (let accepted = -1; accepted !== this.#accepted && performance.now() < end; ) {
+      accepted = this.#accepted;
+      await turn();
+    }
   }
 
   /** Cuts every connection and stops. */
@@ -214,10 +231,12 @@ export class HttpTriggerServer {
   }
 
   #accept(socket: Socket): void {
-    this.#connections += 1;
+    this.#connections.add(socket);
+    this.#accepted += 1;
     this.#fresh.add(socket);
+    if (this.#phase !== 'serving') listenAgain(socket);
     socket.once('close', () => {
-      this.#connections -= 1;
+      this.#connections.delete(socket);
       this.#fresh.delete(socket);
       this.#progress();
     });
@@ -310,6 +329,12 @@ export class HttpTriggerServer {
     if (!areUtf8(fields)) return { kind: 'answer', answer: emptyAnswer(500) };
     return { kind: 'call', component: served.component, routed, target };
   }
+}
+
+/** Who closes the door may have closed it in the middle of this connection's handshake. */
+function listenAgain(socket: Socket): void {
+  const fd = descriptorOf(socket);
+  if (fd !== undefined) takePackets(fd);
 }
 
 function ignore(): void {}

@@ -1,4 +1,4 @@
-import type { Server } from 'node:net';
+import type { Server, Socket } from 'node:net';
 
 /** What Node's servers have and its types do not tell of. */
 type ListeningServer = Server & {
@@ -15,4 +15,12 @@ const backlog = 511;
 export function listenOn(server: ListeningServer, fd: number): void {
   if (server._listen2 === undefined) server.listen({ fd, backlog });
   else server._listen2(null, null, null, backlog, fd);
+}
+
+/** The descriptor of a connection; undefined when it is over. */
+export function descriptorOf(
+  socket: Socket & { readonly _handle?: { readonly fd: number } | null },
+): number | undefined {
+  const fd = socket._handle?.fd ?? -1;
+  return fd < 0 ? undefined : fd;
 }
