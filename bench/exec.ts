@@ -8,6 +8,10 @@ import { Rounds, timed } from './statistics.ts';
 /** Commands one after the other in each of the containers. */
 const execRounds = 40;
 
+/** What is measured; the target looks for these. */
+export const execQuantities = { first: 'ExecSync, the first of a container', later: 'ExecSync' } as const;
+export const execSubject = 'Spin, true';
+
 /**
  * CRI's ExecSync of a command that ends at once, in a Spin container and in a Linux container of the same pod under runc,
  * and what the shell's thread takes while it waits for the next one.
@@ -24,11 +28,11 @@ export async function measureExec(bench: Bench): Promise<PartResult> {
     timed(() => cri.execSync(id, command));
   const pid = await pod.pid();
   const before = memoryUse(pid).anonymousMiB;
-  rounds.add('ExecSync, the first of a container', 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
+  rounds.add(execQuantities.first, execSubject, 'ms', await exec(pod.containerId, ['true']));
   await bench.rounds(execRounds, async () => {
-    const quantity = 'ExecSync';
+    const quantity = execQuantities.later;
     rounds.add(quantity, 'runc, a static program', 'ms', await exec(sidecar, ['/bin/sidecar', 'exit', '0']));
-    rounds.add(quantity, 'Spin, true', 'ms', await exec(pod.containerId, ['true']));
+    rounds.add(quantity, execSubject, 'ms', await exec(pod.containerId, ['true']));
     rounds.add(quantity, 'Spin, curl of the app', 'ms', await exec(pod.containerId, health));
   });
   rounds.add(

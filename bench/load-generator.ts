@@ -3,6 +3,7 @@
  * that many connections busy with one request each at a time and prints `{"requests", "seconds", "p50Ms", "p99Ms"}`.
  */
 import { connect } from 'node:net';
+import { answerLength } from '../test/support/http-answer.ts';
 import { quantile } from './statistics.ts';
 
 const [port, path = '/', connections, milliseconds] = process.argv.slice(2);
@@ -10,21 +11,6 @@ const head = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: bench\r\n\r\n`);
 const latencies: number[] = [];
 const begun = performance.now();
 const end = begun + Number(milliseconds);
-
-/** Length of the whole answer at the start of `bytes`; undefined while it is incomplete. */
-function answerLength(bytes: Buffer): number | undefined {
-  const headEnd = bytes.indexOf('\r\n\r\n');
-  if (headEnd < 0) return undefined;
-  const fields = bytes.toString('latin1', 0, headEnd);
-  if (!fields.startsWith('HTTP/1.1 200 ')) throw new Error(`answered "${fields.split('\r\n')[0]}"`);
-  const length = /^content-length: (\d+)$/im.exec(fields)?.[1];
-  if (length !== undefined) {
-    const whole = headEnd + 4 + Number(length);
-    return bytes.length >= whole ? whole : undefined;
-  }
-  const last = bytes.indexOf('0\r\n\r\n', headEnd + 4);
-  return last < 0 ? undefined : last + 5;
-}
 
 function busyConnection(): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -13,6 +13,7 @@ export const partNames = [
   'cold-start',
   'runaway',
   'pod-start',
+  'rolling-stop',
   'launcher',
   'memory',
   'exec',

@@ -17,6 +17,7 @@ import { measureLauncher } from './launcher-start.ts';
 import { measureMemory } from './memory.ts';
 import { measurePodStart } from './pod-start.ts';
 import { mergeResults, type PartName, type PartResult, partNames } from './results.ts';
+import { measureRollingStop } from './rolling-stop.ts';
 import { measureRunaway } from './runaway.ts';
 import { measureSleepers } from './sleepers.ts';
 import { measureSoak } from './soak.ts';
@@ -31,6 +32,7 @@ const parts: Readonly<Record<PartName, (bench: Bench) => Promise<PartResult>>> =
   'cold-start': measureColdStart,
   runaway: measureRunaway,
   'pod-start': measurePodStart,
+  'rolling-stop': measureRollingStop,
   launcher: measureLauncher,
   memory: measureMemory,
   exec: measureExec,

@@ -1,5 +1,14 @@
 /** What a number is in. */
-export type Unit = 'ms' | 'µs' | 'requests/s' | 'MiB' | 'MB/s' | 'bytes' | 'requests';
+export type Unit =
+  | 'ms'
+  | 'µs'
+  | 'requests/s'
+  | 'MiB'
+  | 'MB/s'
+  | 'bytes'
+  | 'requests'
+  | 'connections'
+  | 'pods';
 
 /** One measured quantity of one subject: the median over its rounds, and how far the rounds lay apart. */
 export type Measurement = {

@@ -2,8 +2,10 @@ import type { Subject } from './bench-node.ts';
 import { bodyQuantities } from './bodies.ts';
 import { coldSubject, fromNothing, fromWarm } from './cold-start.ts';
 import type { Conditions } from './conditions.ts';
+import { execQuantities, execSubject } from './exec.ts';
 import { callsQuantity, label } from './pod-start.ts';
 import { type PartName, type PartRecord, partNames, type Results } from './results.ts';
+import { rollingQuantities, rollingSubject } from './rolling-stop.ts';
 import { runawayQuantities, runawaySubjects } from './runaway.ts';
 import { floorName, jcoName } from './servers.ts';
 import { soakQuantities } from './soak.ts';
@@ -161,6 +163,25 @@ const targets: readonly Target[] = [
       const ms = (subject: Subject): number => median('pod-start', callsQuantity, label(subject));
       const ratio = ms('hello') / ms('runc');
       return [times(ratio), ratio <= 0.5];
+    },
+  },
+  {
+    what: 'requests lost while pods are stopped under load',
+    aim: '0 of 100,000',
+    of: (median) => {
+      const value = (quantity: string): number => median('rolling-stop', quantity, rollingSubject);
+      const [lost, answered] = [value(rollingQuantities.lost), value(rollingQuantities.answered)];
+      const stopped = value(rollingQuantities.stopped);
+      const text = `${figure(lost)} of ${figure(answered)}, ${figure(stopped)} pods stopped`;
+      return [text, lost === 0 && answered >= 100_000 && stopped >= 3];
+    },
+  },
+  {
+    what: 'ExecSync of a command in a Spin container, not the first',
+    aim: '≤ 30 ms',
+    of: (median) => {
+      const ms = median('exec', execQuantities.later, execSubject);
+      return [`${figure(ms)} ms`, ms <= 30];
     },
   },
   ...Object.values(bodyQuantities).map(

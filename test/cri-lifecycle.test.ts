@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { cgroupFolders } from './support/cgroups.ts';
-import { logLines } from './support/pod.ts';
+import { logLines, type Pod } from './support/pod.ts';
+import { RollingClients } from './support/rolling-clients.ts';
 import { SpinNode } from './support/spin-node.ts';
 import { suiteTimeoutMs, waitFor } from './support/wait.ts';
 
@@ -60,6 +61,31 @@ describe('a Spin app through CRI', { timeout: suiteTimeoutMs }, () => {
     assert.equal((await streaming).text.trim().split('\n').length, 10);
     assert.equal((await pod.status()).exit_code, 0);
     await pod.remove();
+  });
+
+  test('loses no request when pods take the place of others under load', async () => {
+    const clients = new RollingClients('/');
+    const start = async (index: number): Promise<Pod> => {
+      const pod = await node.run({ name: `rolling-${index}`, image: node.image('hello') });
+      clients.addresses.add(pod.ip);
+      return pod;
+    };
+    let serving = await start(0);
+    const load = clients.run(16);
+    for (let round = 1; round <= 4; round++) {
+      const { answered } = clients.counts;
+      const next = await start(round);
+      await waitFor('answers', () => clients.counts.answered >= answered + 100);
+      await serving.stop(30);
+      assert.equal((await serving.status()).exit_code, 0);
+      clients.addresses.delete(serving.ip);
+      await serving.remove();
+      serving = next;
+    }
+    clients.end();
+    await load;
+    assert.deepEqual(clients.counts.lost, []);
+    await serving.remove();
   });
 
   test('keeps stdout and stderr of the guest apart in the log', async () => {
