@@ -109,13 +109,13 @@ async function bundlePrograms(): Promise<readonly Metafile[]> {
   return [entries.metafile, client.metafile];
 }
 
-/** What node is given to run: for each program the same few lines that run it. */
+/** What node is given to run: for each program the same few lines that run it; an engine's make its worker first. */
 async function bundleLoaders(): Promise<void> {
   for (const name of programs)
     await build({
       ...common,
       format: 'cjs',
-      entryPoints: ['src/main/program.ts'],
+      entryPoints: [name === 'engine' ? 'src/main/engine-program.ts' : 'src/main/program.ts'],
       outfile: join(draft, `${name}.cjs`),
       banner: { js: "'use strict';" },
       define: { programName: JSON.stringify(name) },

@@ -17,7 +17,7 @@ import { beginLearning, exercise, learnedCode } from './code-learning.ts';
 import { CompiledCode } from './compiled-code.ts';
 import { Confinement, type GrantedPaths } from './confinement.ts';
 import { type CompiledComponent, CoreModules } from './core-modules.ts';
-import type { FirstWorker } from './engine-boot.ts';
+import type { FirstWorker } from './first-worker.ts';
 import { post, reply } from './guest-worker.ts';
 import { holdFiles } from './held-files.ts';
 import { instanceMemoryLimit, limitInstanceMemory } from './instance-memory.ts';

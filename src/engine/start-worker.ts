@@ -1,14 +1,17 @@
 import { Worker } from 'node:worker_threads';
-import { findInstallation } from './installation.ts';
 import { closeHeld, makeWorkerDescriptors } from './worker-descriptors.ts';
 
 /** V8 heap of a worker, MiB, where the guests' host objects live; linear memories are not counted in it. */
 const maxWorkerHeapMiB = 512;
 
-/** Starts a thread for guests; `onExit` is told why it ended. */
-export function startGuestWorker(pagemapFd: number | undefined, onExit: (reason: string) => void): Worker {
+/** Starts a thread for guests that runs `file`; `onExit` is told why it ended. */
+export function startGuestWorker(
+  file: string,
+  pagemapFd: number | undefined,
+  onExit: (reason: string) => void,
+): Worker {
   const descriptors = makeWorkerDescriptors(pagemapFd);
-  const worker = new Worker(findInstallation().worker, {
+  const worker = new Worker(file, {
     env: {},
     workerData: descriptors,
     resourceLimits: { maxOldGenerationSizeMb: maxWorkerHeapMiB },

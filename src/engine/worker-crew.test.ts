@@ -8,6 +8,7 @@ import { listenTcp } from '../linux.ts';
 import { defaultAppLimits } from './app-limits.ts';
 import { CoreModules } from './core-modules.ts';
 import { reply } from './guest-worker.ts';
+import { findInstallation } from './installation.ts';
 import { startGuestWorker } from './start-worker.ts';
 import { claimOf, prepareApp, temporaryFolder } from './test-engine.ts';
 import { WorkerCrew } from './worker-crew.ts';
@@ -57,7 +58,9 @@ test('while a guest computes a stand-in serves, and leaves when it is not needed
     },
     { tell: (line) => lines.push(line), fail: (reason) => assert.fail(reason) },
   );
-  const worker = startGuestWorker(undefined, (reason) => crew.onExit(worker, reason));
+  const worker = startGuestWorker(findInstallation().worker, undefined, (reason) =>
+    crew.onExit(worker, reason),
+  );
   t.after(() => Promise.all([worker, ...crew.workers].map((each) => each.terminate())));
   await reply(worker, 'ready');
   await crew.begin(worker, undefined);

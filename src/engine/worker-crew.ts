@@ -3,6 +3,7 @@ import { ShimError } from '../error.ts';
 import type { AppLimits } from './app-limits.ts';
 import type { CompiledComponent } from './core-modules.ts';
 import { load, post, reply, serve } from './guest-worker.ts';
+import { findInstallation } from './installation.ts';
 import type { EngineClaim } from './messages.ts';
 import { PermitLedger } from './permits.ts';
 import { clockMs, RequestBoard } from './request-board.ts';
@@ -230,7 +231,8 @@ export class WorkerCrew {
   #hire(): void {
     const listening = this.#listening;
     if (listening === undefined) return;
-    const worker = startGuestWorker(this.#app.pagemapFd, (reason) => this.onExit(worker, reason));
+    const onExit = (reason: string): void => this.onExit(worker, reason);
+    const worker = startGuestWorker(findInstallation().worker, this.#app.pagemapFd, onExit);
     const member = this.#enlist(worker);
     this.#load(member, undefined, true)
       .then(async () => {
