@@ -17,6 +17,7 @@ export const partNames = [
   'launcher',
   'memory',
   'exec',
+  'task-calls',
   'soak',
 ] as const;
 export type PartName = (typeof partNames)[number];

@@ -22,6 +22,7 @@ import { measureRunaway } from './runaway.ts';
 import { measureSleepers } from './sleepers.ts';
 import { measureSoak } from './soak.ts';
 import type { Measurement } from './statistics.ts';
+import { measureTaskCalls } from './task-calls.ts';
 import { measureThroughput } from './throughput.ts';
 
 const parts: Readonly<Record<PartName, (bench: Bench) => Promise<PartResult>>> = {
@@ -36,6 +37,7 @@ const parts: Readonly<Record<PartName, (bench: Bench) => Promise<PartResult>>> =
   launcher: measureLauncher,
   memory: measureMemory,
   exec: measureExec,
+  'task-calls': measureTaskCalls,
   soak: measureSoak,
 };
 /** What runs when no part is named. */

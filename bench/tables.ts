@@ -10,6 +10,7 @@ import { runawayQuantities, runawaySubjects } from './runaway.ts';
 import { floorName, jcoName } from './servers.ts';
 import { soakQuantities } from './soak.ts';
 import type { Measurement } from './statistics.ts';
+import { taskCallQuantities, taskCallSubjects } from './task-calls.ts';
 import { throughputQuantities } from './throughput.ts';
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
@@ -182,6 +183,14 @@ const targets: readonly Target[] = [
     of: (median) => {
       const ms = median('exec', execQuantities.later, execSubject);
       return [`${figure(ms)} ms`, ms <= 30];
+    },
+  },
+  {
+    what: 'Stats of a Spin container',
+    aim: '≤ 1 ms',
+    of: (median) => {
+      const ms = median('task-calls', taskCallQuantities.stats, taskCallSubjects.Spin);
+      return [`${figure(ms)} ms`, ms <= 1];
     },
   },
   ...Object.values(bodyQuantities).map(
