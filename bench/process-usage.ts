@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 /** USER_HZ, the unit of /proc; 100 on every architecture we run on. */
 const ticksPerSecond = 100;
@@ -31,8 +31,9 @@ export function pssMiB(pid: number): number {
   return memoryUse(pid).pssMiB;
 }
 
-/** Pids of a process's children. */
+/** Pids of a process's children; none of one that has ended. */
 export function childrenOf(pid: number): readonly number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+  const file = `/proc/${pid}/task/${pid}/children`;
+  const text = existsSync(file) ? readFileSync(file, 'latin1').trim() : '';
   return text === '' ? [] : text.split(' ').map(Number);
 }

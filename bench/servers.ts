@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -142,8 +143,9 @@ export async function startJco(app: SampleApp, isolation: JcoIsolation): Promise
         throw new Error(`breaks at the ${which} request: ${answer}${reasonIn(errors)}`);
     }
     const pid = childrenOf(child.pid ?? 0)[0] ?? 0;
+    // One that has ended by itself fails under load, which is told.
     const hold = (held: boolean): void => {
-      process.kill(pid, held ? 'SIGSTOP' : 'SIGCONT');
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, held ? 'SIGSTOP' : 'SIGCONT');
     };
     hold(true);
     const server = { name, port, path: helloPath(app), pid, hold, stop };
