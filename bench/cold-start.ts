@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { EngineClaim } from '../src/engine/engine-process.ts';
 import type { PrepareJob } from '../src/engine/prepare.ts';
 import type { PreparedApp } from '../src/engine/prepared-app.ts';
@@ -10,7 +12,9 @@ import { loadEngineFront } from './engine-front.ts';
 import { rawHttp } from './raw-http.ts';
 import type { PartResult } from './results.ts';
 import { helloPath } from './servers.ts';
-import { Rounds } from './statistics.ts';
+import { Rounds, timed } from './statistics.ts';
+
+const run = promisify(execFile);
 
 const roundCount = 9;
 const preparationRounds = 3;
@@ -43,6 +47,11 @@ export const fromWarm = 'from a warm engine to the first 200';
 /** As `fromWarm`, on a node that has not yet learned the component's code. */
 const fromWarmUnlearned = 'from a warm engine to the first 200, no code kept';
 export const fromNothing = 'from no process to the first 200, app in the cache';
+/** How fast the machine starts processes while the others are measured. */
+export const emptyProcess = {
+  quantity: 'from the start to the end of a process',
+  subject: 'node -e 0',
+} as const;
 
 /** One start, milliseconds. */
 type Start = {
@@ -131,6 +140,8 @@ export async function measureColdStart(bench: Bench): Promise<PartResult> {
     };
     for (const [app, preparedApp] of prepared) await once(app, preparedApp, false);
     await bench.rounds(roundCount, async () => {
+      const empty = await timed(() => run(process.execPath, ['-e', '0'], { env: {} }));
+      rounds.add(emptyProcess.quantity, emptyProcess.subject, 'ms', empty);
       for (const [app, preparedApp] of prepared) {
         const warm = await once(app, preparedApp, true);
         rounds.add(fromWarm, app, 'ms', warm.fromWarm);
