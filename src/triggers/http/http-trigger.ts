@@ -12,7 +12,7 @@ import { refuseClient } from './client-error.ts';
 import { ClientSignal } from './client-signal.ts';
 import { Http2Sessions } from './http2-sessions.ts';
 import { createServer, loadHttp2 } from './node-http.ts';
-import { descriptorOf, listenOn } from './node-net.ts';
+import { descriptorOf, isSendingLast, listenOn } from './node-net.ts';
 import { parseTarget, type RequestTarget, withoutQuery } from './request-target.ts';
 import { framingFields, ServerResponseSink } from './response-sink.ts';
 import { type RoutedRequest, Router } from './router.ts';
@@ -82,7 +82,7 @@ export class HttpTriggerServer {
   /** Connections until now. */
   #accepted = 0;
   /** Answers that are not over: their guests work, or clients have not read them yet. */
-  readonly #active = new Set<AnyResponse>();
+  #active = 0;
   #phase: 'serving' | 'draining' | 'closing-idle' = 'serving';
   #progress = (): void => {};
 
@@ -224,10 +224,10 @@ export class HttpTriggerServer {
   #closeIdle(): void {
     for (const socket of this.#fresh) socket.destroy();
     // Node takes a connection for idle whose answer has been ended, though its client has not read it.
-    for (const response of this.#active) if (response.writableEnded) return;
+    for (const socket of this.#connections) if (isSendingLast(socket)) return;
     this.#http1.closeIdleConnections();
     // What is left without a request still sends a body that its response did not wait for.
-    if (this.#active.size === 0) this.#http1.closeAllConnections();
+    if (this.#active === 0) this.#http1.closeAllConnections();
   }
 
   #accept(socket: Socket): void {
@@ -268,7 +268,7 @@ export class HttpTriggerServer {
   }
 
   #serve(request: AnyRequest, response: AnyResponse): void {
-    this.#active.add(response);
+    this.#active += 1;
     const connection = this.#known.get(request.socket) ?? connectionOf(request.socket);
     // An answer to the request before is on its way, or waits for others of its turn.
     if (!('stream' in response) && response.socket === null) {
@@ -283,7 +283,7 @@ export class HttpTriggerServer {
     );
     const signal = new ClientSignal();
     response.on('close', () => {
-      this.#active.delete(response);
+      this.#active -= 1;
       if (!response.writableFinished) signal.abort(new Error('the client closed the connection'));
       sink.wake();
       // The connection counts as idle only after this event.

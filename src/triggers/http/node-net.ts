@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { Server, Socket } from 'node:net';
 
 /** What Node's servers have and its types do not tell of. */
@@ -23,4 +24,9 @@ export function descriptorOf(
 ): number | undefined {
   const fd = socket._handle?.fd ?? -1;
   return fd < 0 ? undefined : fd;
+}
+
+/** Whether an answer on an HTTP/1 connection has been ended, and not all of it been sent. A book of answers would cost each of them. */
+export function isSendingLast(socket: Socket & { readonly _httpMessage?: ServerResponse | null }): boolean {
+  return socket._httpMessage?.writableEnded === true;
 }
