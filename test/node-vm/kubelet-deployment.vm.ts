@@ -78,10 +78,18 @@ async function endpointsOf(cluster: Cluster, service: string): Promise<readonly 
   return endpoints.flatMap(({ addresses, conditions }) => (conditions.ready === true ? addresses : []));
 }
 
+/** The logs of all containers there are. */
+function podLogs(): string {
+  const files = globSync('/var/log/pods/*/*/*.log');
+  return files.map((file) => `${file}\n${readFileSync(file, 'utf8')}`).join('\n');
+}
+
 /** Clients of a Service, without a proxy: each request goes to the next of the endpoints, on a connection of its own. */
 class Load {
   readonly answers = new Map<SampleApp, number>();
   readonly lost: string[] = [];
+  /** What the pods had written when a request was lost: kubelet removes it with them. */
+  readonly logs: string[] = [];
   readonly #cluster: Cluster;
   readonly #service: string;
   readonly #ended: Promise<unknown>;
@@ -116,13 +124,18 @@ class Load {
       const address = this.#endpoints[this.#next++ % this.#endpoints.length];
       if (address === undefined) this.lost.push('no endpoint is ready');
       else {
+        const begun = Date.now();
         const told = await httpGet(`http://${address}${path}`, { timeoutMs: 30_000 }).then(
           ({ status, text }) => (status === 200 ? versionOf(text) : undefined) ?? `${status} ${text}`,
           (error: unknown) => String(error),
         );
         if (told === 'hello' || told === 'rust-http')
           this.answers.set(told, (this.answers.get(told) ?? 0) + 1);
-        else this.lost.push(`${address}${path}: ${told}`);
+        else {
+          const from = new Date(begun).toISOString();
+          this.logs.push(podLogs());
+          this.lost.push(`${address}${path}, asked at ${from}, after ${Date.now() - begun} ms: ${told}`);
+        }
       }
       await sleep(50);
     }
@@ -265,6 +278,7 @@ describe('a Deployment', { timeout: 60 * 60_000 }, () => {
         await load.end();
       }
       console.log(`answers: ${JSON.stringify([...load.answers])}, lost: ${load.lost.length}`);
+      if (load.lost.length > 0) console.log([...load.logs, node.hostLog(), cluster.logTails()].join('\n'));
       assert.deepEqual(load.lost, []);
       for (const { metadata, status } of await podsNow())
         for (const { restartCount } of status.containerStatuses ?? [])
