@@ -94,7 +94,7 @@ node-vm: setup build samples ## end-to-end tests on a Debian node under QEMU wit
 kubelet: setup build samples ## pods of a real cluster (API server, kubelet, kubectl, built with Go), in the machine of node-vm
 	@build/setup.sh vm
 	@$(NODE) test/lines/build.ts etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
-	@$(NODE) test/node-vm/run.ts test/node-vm/kubelet.vm.ts
+	@$(NODE) test/node-vm/run.ts test/node-vm/kubelet.vm.ts test/node-vm/kubelet-deployment.vm.ts
 
 install: build ## install below PREFIX (/usr/local)
 	@$(NODE) build/install.ts install '$(DESTDIR)$(PREFIX)'
