@@ -102,7 +102,7 @@ async function checkCrictl(
         /Serving http/,
       );
       const [, ...rows] = (await crictl.ask('stats', '--seconds', '1', id)).split('\n');
-      assert.match(rows.join('\n'), /\d+(\.\d+)?MB/);
+      assert.match(rows.join('\n'), /\d+(\.\d+)?[kM]B/);
       return rows.join(' ');
     });
     await checks.check('crictl exec, with its exit code', async () => {
@@ -155,7 +155,10 @@ async function checkNerdctl(nerdctl: ClientCommand, checks: Checks): Promise<voi
     assert.match(await nerdctl.ask('ps'), /app/);
     const top = await nerdctl.ask('top', 'app');
     assert.match(top, /\d+/);
-    assert.match(await nerdctl.ask('stats', '--no-stream', '--format', '{{.MemUsage}}', 'app'), /MiB/);
+    assert.match(
+      await nerdctl.ask('stats', '--no-stream', '--format', '{{.MemUsage}}', 'app'),
+      /^[1-9][\d.]*[KM]iB/,
+    );
     return top;
   });
   await checks.check('nerdctl exec', () => nerdctl.ask('exec', 'app', 'echo', 'through the shell'));

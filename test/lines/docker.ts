@@ -175,7 +175,7 @@ async function checkRunning(node: SpinDocker, checks: Checks): Promise<void> {
     assert.equal(status, 'running');
     assert.match(top, new RegExp(`\\b${pid}\\b`));
     const usage = await docker.ask('stats', '--no-stream', '--format', '{{.MemUsage}} {{.PIDs}}', 'app');
-    assert.match(usage, /^[1-9][\d.]*MiB \/ \S+ [1-9]\d*$/);
+    assert.match(usage, /^[1-9][\d.]*[KM]iB \/ \S+ [1-9]\d*$/);
     return usage;
   });
   await checks.check('docker pause, unpause', async () => {
