@@ -314,14 +314,18 @@ export function takePackets(fd: number): void {
 }
 
 function setLeastTimeToLive(fd: number, least: number): void {
-  const [solIp, minTtl, solIpv6, minHopCount, familyIpv6] = [0, 21, 41, 73, 10];
+  const [solIp, minTtl, solIpv6, minHopCount] = [0, 21, 41, 73];
+  const [familyIpv4, familyIpv6] = [2, 10];
   const what = `setting the least time to live of packets of descriptor ${fd}`;
   const value = Buffer.alloc(4);
   value.writeInt32LE(least);
   const address = Buffer.alloc(28);
   check(libc.getsockname(fd, address, Buffer.from([28, 0, 0, 0])), what);
+  const family = address.readUInt16LE();
+  // Between processes of one machine there is no such time.
+  if (family !== familyIpv4 && family !== familyIpv6) return;
   check(libc.setsockopt(fd, solIp, minTtl, value, 4), what);
-  if (address.readUInt16LE() === familyIpv6) check(libc.setsockopt(fd, solIpv6, minHopCount, value, 4), what);
+  if (family === familyIpv6) check(libc.setsockopt(fd, solIpv6, minHopCount, value, 4), what);
 }
 
 /** Most descriptors that go in one message of `sendDescriptors`. */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { Agent, get } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
-import { refuseNewConnections } from '../../linux.ts';
+import { refuseNewConnections, socketPair } from '../../linux.ts';
 import { descriptorOf } from './node-net.ts';
 import { answer, RawClient, serve } from './test-trigger.ts';
 
@@ -151,6 +152,17 @@ test('a connection that was made while the door was closed is served', async (t)
   client.send(plain);
   await client.closed;
   assert.match(client.received, /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
+  await draining;
+});
+
+test('a connection that is none of the network is served to its end', async (t) => {
+  const { server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'));
+  const [here, there] = socketPair();
+  const client = new Socket({ fd: here });
+  server.serveConnection(new Socket({ fd: there, allowHalfOpen: true }));
+  const draining = server.drain();
+  client.write(plain);
+  assert.match(await text(client), /^HTTP\/1\.1 200 (.|\r|\n)*ok$/);
   await draining;
 });
 

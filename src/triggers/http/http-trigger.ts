@@ -331,10 +331,15 @@ export class HttpTriggerServer {
   }
 }
 
-/** Who closes the door may have closed it in the middle of this connection's handshake. */
+/** Who closes the door may have closed it in the middle of this connection's handshake; where it may not, nobody had to. */
 function listenAgain(socket: Socket): void {
   const fd = descriptorOf(socket);
-  if (fd !== undefined) takePackets(fd);
+  if (fd === undefined) return;
+  try {
+    takePackets(fd);
+  } catch (thrown) {
+    if (ShimError.from(thrown).code !== 'permission-denied') throw thrown;
+  }
 }
 
 function ignore(): void {}
