@@ -50,7 +50,6 @@ export async function measureRollingStop(bench: Bench): Promise<PartResult> {
       clients.addresses.delete(oldest.ip);
       await oldest.remove();
     }
-    await load;
   } finally {
     clients.end();
     await load;

@@ -29,9 +29,8 @@ export class CompiledCode {
   withBudgets(module: WebAssembly.Module, code: Uint8Array): Uint8Array {
     if (code.length === 0) return code;
     const count = countFunctions(this.#calls.bytesOf(module), 'the module');
-    const budgets = Buffer.alloc(4 * count);
-    for (let index = 0; index < count; index += 1) budgets.writeUInt32LE(tieringBudget, 4 * index);
-    code.set(budgets, code.length - budgets.length);
+    const budgets = new Uint32Array(count).fill(tieringBudget);
+    code.set(new Uint8Array(budgets.buffer), code.length - budgets.byteLength);
     return code;
   }
 

@@ -1,4 +1,4 @@
-import { hasNoNewPrivileges, startFirstWorker, takeFirstWorker } from './first-worker.ts';
+import { type FirstWorker, hasNoNewPrivileges, startFirstWorker, takeFirstWorker } from './first-worker.ts';
 import { findInstallation } from './installation.ts';
 import { refuseCodeFromStrings } from './v8-calls.ts';
 
@@ -15,7 +15,7 @@ export async function bootEngine(): Promise<void> {
 }
 
 /** Before the worker is made, so that it holds for all its threads; an engine executes nothing. The launcher has done so. */
-async function startWithoutRights(): Promise<ReturnType<typeof startFirstWorker>> {
+async function startWithoutRights(): Promise<FirstWorker> {
   if (!hasNoNewPrivileges()) (await import('../linux-rights.ts')).setNoNewPrivileges();
   return startFirstWorker(findInstallation().worker);
 }

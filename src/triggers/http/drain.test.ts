@@ -5,8 +5,12 @@ import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { refuseNewConnections, socketPair } from '../../linux.ts';
+import type { Invoke } from './http-trigger.ts';
 import { descriptorOf } from './node-net.ts';
 import { answer, RawClient, serve } from './test-trigger.ts';
+
+/** What most guests here do. */
+const answerOk: Invoke = async (_component, exchange) => answer(exchange, 200, 'ok');
 
 const plain = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -55,14 +59,9 @@ test('a request in flight finishes, says that the connection ends, and no new co
 });
 
 test('an idle connection may send one more request, then it ends', async (t) => {
-  const { port, server } = await serve(
-    t,
-    async (_component, exchange) => answer(exchange, 200, 'ok'),
-    undefined,
-    {
-      drainIdleMs: 10_000,
-    },
-  );
+  const { port, server } = await serve(t, answerOk, undefined, {
+    drainIdleMs: 10_000,
+  });
   const client = await RawClient.open(port);
   client.socket.once('end', () => client.socket.end());
   client.send(plain);
@@ -76,14 +75,9 @@ test('an idle connection may send one more request, then it ends', async (t) => 
 });
 
 test('idle connections and those that never sent anything are closed when their time is up', async (t) => {
-  const { port, server } = await serve(
-    t,
-    async (_component, exchange) => answer(exchange, 200, 'ok'),
-    undefined,
-    {
-      drainIdleMs: 20,
-    },
-  );
+  const { port, server } = await serve(t, answerOk, undefined, {
+    drainIdleMs: 20,
+  });
   const [idle, silent] = [await RawClient.open(port), await RawClient.open(port)];
   for (const { socket } of [idle, silent]) socket.once('end', () => socket.end());
   idle.send(plain);
@@ -99,12 +93,7 @@ function compute(milliseconds: number): void {
 }
 
 test('what a client has sent before its time was up is answered, also when nobody had time to read it', async (t) => {
-  const { port, server } = await serve(
-    t,
-    async (_component, exchange) => answer(exchange, 200, 'ok'),
-    undefined,
-    { drainAcceptMs: 0, drainIdleMs: 100 },
-  );
+  const { port, server } = await serve(t, answerOk, undefined, { drainAcceptMs: 0, drainIdleMs: 100 });
   const client = await RawClient.open(port);
   client.socket.once('end', () => client.socket.end());
   const draining = server.drain();
@@ -117,12 +106,7 @@ test('what a client has sent before its time was up is answered, also when nobod
 });
 
 test('all connections that were made in time are accepted, also when nobody had time for them', async (t) => {
-  const { port, server } = await serve(
-    t,
-    async (_component, exchange) => answer(exchange, 200, 'ok'),
-    undefined,
-    { drainAcceptMs: 20 },
-  );
+  const { port, server } = await serve(t, answerOk, undefined, { drainAcceptMs: 20 });
   const opening = Array.from({ length: 20 }, () => RawClient.open(port));
   const draining = server.drain();
   compute(100);
@@ -136,7 +120,7 @@ test('all connections that were made in time are accepted, also when nobody had 
 });
 
 test('a connection that was made while the door was closed is served', async (t) => {
-  const { server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'));
+  const { server } = await serve(t, answerOk);
   const elsewhere = createServer({ pauseOnConnect: true });
   t.after(() => elsewhere.close());
   await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
@@ -156,7 +140,7 @@ test('a connection that was made while the door was closed is served', async (t)
 });
 
 test('a connection that is none of the network is served to its end', async (t) => {
-  const { server } = await serve(t, async (_component, exchange) => answer(exchange, 200, 'ok'));
+  const { server } = await serve(t, answerOk);
   const [here, there] = socketPair();
   const client = new Socket({ fd: here });
   server.serveConnection(new Socket({ fd: there, allowHalfOpen: true }));
@@ -198,12 +182,7 @@ test('an answer that its guest has finished reaches a client that reads slowly, 
 });
 
 test('where others go on serving, an idle connection keeps its time and is told to end with its next answer', async (t) => {
-  const { port, server } = await serve(
-    t,
-    async (_component, exchange) => answer(exchange, 200, 'ok'),
-    undefined,
-    { drainIdleMs: 0 },
-  );
+  const { port, server } = await serve(t, answerOk, undefined, { drainIdleMs: 0 });
   const client = await RawClient.open(port);
   client.socket.once('end', () => client.socket.end());
   client.send(plain);
