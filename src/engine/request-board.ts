@@ -9,6 +9,10 @@ const place = { since: 0, due: 1, turnSince: 2, current: 3, inFlight: 4, watched
 const headInts = 8;
 const slotInts = 1 + maxTextBytes / 4;
 
+/** Readings of two clocks that are this close, milliseconds, had no pause between them; most readings until then. */
+const closeClockReadingsMs = 0.02;
+const maxClockReadings = 100;
+
 /** No request, or one that found no free slot. */
 export const noSlot = -1;
 
@@ -126,7 +130,27 @@ export function clockMs(now: number = performance.now()): number {
 }
 
 /** A thread's own `performance.now()` starts with the thread. */
-const clockOffset = Number(process.hrtime.bigint() / 1_000n) / 1_000 - performance.now();
+const clockOffset = offsetOf(
+  () => Number(process.hrtime.bigint() / 1_000n) / 1_000,
+  () => performance.now(),
+);
+
+/**
+ * How far `clock` is ahead of `own`, both in milliseconds. A thread that loses the CPU between the readings would take its pause for
+ * a difference, and keep it for life: both are read again until no pause was between them, and the closest readings count.
+ */
+export function offsetOf(clock: () => number, own: () => number): number {
+  let [offset, closest] = [0, Number.POSITIVE_INFINITY];
+  for (let reading = 0; reading < maxClockReadings && closest > closeClockReadingsMs; reading++) {
+    const before = clock();
+    const ownTime = own();
+    const apart = clock() - before;
+    if (apart >= closest) continue;
+    closest = apart;
+    offset = before + apart / 2 - ownTime;
+  }
+  return offset;
+}
 
 /** `left - right`, of values that may have wrapped in between. */
 export function msBetween(left: number, right: number): number {
