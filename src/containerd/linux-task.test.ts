@@ -194,6 +194,23 @@ test('a container lives and is deleted behind our address', async () => {
   await assert.rejects(call(task, 'Start'), { code: StatusCode.NotFound });
 });
 
+test('who waits for a container hears of its end, also when its shim has ended before it told them', async () => {
+  await peer.listen(0);
+  const task = await create();
+  const waiters = Array.from({ length: 3 }, () => call(task, 'Wait'));
+  assert.equal((await call(task, 'Delete')).exitStatus, 3);
+  for (const { exitStatus } of await Promise.all(waiters)) assert.equal(exitStatus, 3);
+  await assert.rejects(call(task, 'Wait'), { code: StatusCode.NotFound });
+});
+
+test('who waits for a container that is given up hears that there is none', async () => {
+  await peer.listen(0);
+  const task = await create();
+  const refused = assert.rejects(call(task, 'Wait'), { code: StatusCode.NotFound });
+  await task.abandon();
+  await refused;
+});
+
 test('version 3, metadata, deadlines and refusals pass through', async () => {
   await peer.listen(1);
   const address = JSON.stringify({ version: 3, address: `unix://${peer.socket}`, protocol: 'ttrpc' });

@@ -2,7 +2,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { ShimError } from '../error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type CallOptions, TtrpcClient } from '../ttrpc/client.ts';
-import type { CallContext, MethodCodec } from '../ttrpc/service.ts';
+import { type CallContext, coded, type MethodCodec } from '../ttrpc/service.ts';
 import { StatusCode, TtrpcError } from '../ttrpc/status.ts';
 import { LinuxBundle } from '../workload/linux-bundle.ts';
 import type { LinuxShim } from '../workload/linux-shim.ts';
@@ -64,6 +64,10 @@ const codecs = {
 const processCodec = taskProto.message<ProcessRequest>('containerd.task.v2.ProcessRequest');
 const deleteCodec = taskProto.message<DeleteResponse>('containerd.task.v2.DeleteResponse');
 
+function processOf(payload: Buffer): ProcessRequest {
+  return coded(StatusCode.InvalidArgument, 'malformed request', () => processCodec.deserialize(payload));
+}
+
 export type LinuxTaskOptions = {
   readonly namespace: string;
   readonly request: CreateRequest;
@@ -96,6 +100,8 @@ export class LinuxTask {
   #client: TtrpcClient | undefined;
   #pid = 0;
   #exit: ExitResponse | undefined;
+  /** Resolves with `#exit`, rejects when the task is given up. */
+  readonly #end = Promise.withResolvers<ExitResponse>();
   #state: 'creating' | 'served' | 'deleted' = 'creating';
   /** Pending as long as the Linux shim lives; then the end of cleaning up after it. */
   readonly #lost = Promise.withResolvers<ExitResponse>();
@@ -107,6 +113,7 @@ export class LinuxTask {
     this.#options = options;
     this.#files = new LinuxBundle(this.bundle);
     this.#metadata = new Map([[namespaceKey, [options.namespace]]]);
+    this.#end.promise.catch(() => {});
   }
 
   /** Boots the Linux shim, or finds the pod's, and creates the container. Undoes everything if that fails. */
@@ -128,13 +135,20 @@ export class LinuxTask {
     return this.#pid;
   }
 
-  /** Relays a call: the request's bytes there, the answer's bytes back, a refusal with its code and text. */
+  /**
+   * Relays a call: the request's bytes there, the answer's bytes back, a refusal with its code and text. Those who wait for the
+   * container's end hear of it from here: its shim works at all calls at once, and may have deleted the container, and ended
+   * itself, before it answers who waited.
+   */
   async call(method: string, payload: Buffer, context: CallContext): Promise<Uint8Array> {
     const { client, service } = this.#peer();
+    if (method === 'Wait' && processOf(payload).execId === '') {
+      return codecs.Wait.responseSerialize(await this.#ending());
+    }
     try {
       const answer = await client.call(service, method, rawCodec, payload, this.#relayOptions(context));
       if (method === 'Pids' && answer.length === 0) return this.#ownPid();
-      if (method === 'Delete' && processCodec.deserialize(payload).execId === '') {
+      if (method === 'Delete' && processOf(payload).execId === '') {
         await this.#release(codecs.Delete.responseDeserialize(Buffer.from(answer)), true);
       }
       return answer;
@@ -150,6 +164,7 @@ export class LinuxTask {
   /** Ends and removes the container, whatever it is doing. */
   async abandon(): Promise<void> {
     this.#state = 'deleted';
+    this.#end.reject(this.#unknown());
     this.#options.group.delete(this);
     await this.#options.group.run(() => this.#undo());
   }
@@ -183,10 +198,23 @@ export class LinuxTask {
     void this.#watch(client, address);
   }
 
-  /** Learns of the container's end, so that it is known if the Linux shim dies after it. */
+  /** Learns of the container's end, for all who wait for it, and so that it is known if the Linux shim dies after it. */
   async #watch(client: TtrpcClient, { service }: ShimAddress): Promise<void> {
     const wait = client.call(service, 'Wait', codecs.Wait, { id: this.id }, { metadata: this.#metadata });
-    this.#exit = await wait.catch(() => undefined);
+    // Where it fails, the end is learnt of by the container's deletion, or by the loss of its shim.
+    const exit = await wait.catch(() => undefined);
+    if (exit !== undefined) this.#hasEnded(exit);
+  }
+
+  /** The container's end, whoever tells of it first. */
+  #hasEnded(exit: ExitResponse): void {
+    this.#exit ??= exit;
+    this.#end.resolve(this.#exit);
+  }
+
+  async #ending(): Promise<ExitResponse> {
+    if (this.#state === 'deleted') throw this.#unknown();
+    return this.#end.promise;
   }
 
   /** The Linux shim is gone without having been told to: what it ran is ended, and its end made known. */
@@ -207,6 +235,7 @@ export class LinuxTask {
           : { exitStatus: unknownExitStatus, exitedAt: toTimestamp(new Date()) };
       const exit = seen ?? { exitStatus, exitedAt };
       if (seen === undefined) onLost(this, exit);
+      this.#hasEnded(exit);
       this.#lost.resolve(exit);
     });
   }
@@ -214,7 +243,7 @@ export class LinuxTask {
   /** Answers in the place of a Linux shim that has died. */
   async #answer(method: string, payload: Buffer, exit: ExitResponse): Promise<Uint8Array> {
     const { id, bundle, pid } = this;
-    const { execId } = processCodec.deserialize(payload);
+    const { execId } = processOf(payload);
     // Pids and Connect have no second field.
     if (method === 'Pids') return this.#ownPid();
     if (method === 'Connect') {
@@ -228,8 +257,6 @@ export class LinuxTask {
         const state = { id, bundle, pid, status, stdin, stdout, stderr, terminal, execId, ...exit };
         return codecs.State.responseSerialize(state);
       }
-      case 'Wait':
-        return codecs.Wait.responseSerialize(exit);
       case 'Delete':
         await this.#release(exit, false);
         return codecs.Delete.responseSerialize({ pid, ...exit });
@@ -246,6 +273,7 @@ export class LinuxTask {
   async #release(exit: ExitResponse, published: boolean): Promise<void> {
     if (this.#state === 'deleted') return;
     this.#state = 'deleted';
+    this.#hasEnded(exit);
     const { group, deletionTold, onDeleted } = this.#options;
     if (published) await atMost(deletionTold, deletionEventTimeoutMs);
     group.delete(this);
