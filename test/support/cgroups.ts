@@ -39,12 +39,8 @@ export function cgroupFolders(cgroup: string): string[] {
 
 /** Removes a cgroup with its children from every hierarchy; its processes must be gone or going. */
 export async function removeCgroup(cgroup: string): Promise<void> {
-  await waitFor(
-    `cgroup "${cgroup}" to become empty`,
-    async () => {
-      for (const folder of cgroupFolders(cgroup)) await rmdir(folder);
-      return true;
-    },
-    { timeoutMs: 5_000 },
-  );
+  await waitFor(`cgroup "${cgroup}" to become empty`, async () => {
+    for (const folder of cgroupFolders(cgroup)) await rmdir(folder);
+    return true;
+  });
 }

@@ -236,7 +236,7 @@ export class PrivateContainerd {
     for (const pid of hosts) process.kill(pid, 'SIGTERM');
     if (hosts.length > 0) {
       const gone = () => !trees.some(isAlive);
-      await waitFor('the shim hosts to end', gone, { timeoutMs: 5_000 }).catch((error: unknown) => {
+      await waitFor('the shim hosts to end', gone).catch((error: unknown) => {
         failures.push(String(error));
       });
     }

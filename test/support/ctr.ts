@@ -147,9 +147,8 @@ export class EventStream {
   }
 
   /** Waits for the first event, past or future, that fulfils the predicate. */
-  waitFor(predicate: (event: CtrEvent) => boolean, timeoutMs = 10_000): Promise<CtrEvent> {
+  waitFor(predicate: (event: CtrEvent) => boolean): Promise<CtrEvent> {
     return waitFor('an event', () => this.#events.find(predicate), {
-      timeoutMs,
       explain: () => `events so far:\n${this.#events.map((event) => JSON.stringify(event)).join('\n')}`,
     });
   }

@@ -13,14 +13,14 @@ export type HttpOptions = {
   readonly method?: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: string | Uint8Array;
-  /** Whole request, in milliseconds. Default 5 000. */
+  /** Whole request, in milliseconds. Default 15 000. */
   readonly timeoutMs?: number;
 };
 
 /** One request on its own connection (no keep-alive, no pool); rejects on any transport error and on timeout. */
 export function httpRequest(
   url: string,
-  { method = 'GET', headers = {}, body, timeoutMs = 5_000 }: HttpOptions = {},
+  { method = 'GET', headers = {}, body, timeoutMs = 15_000 }: HttpOptions = {},
 ): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
     const outgoing = request(

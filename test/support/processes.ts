@@ -107,22 +107,18 @@ export function isWriterAlive(file: string): boolean {
  */
 export async function killOwned(ownership: Ownership, others: readonly ProcessIdentity[]): Promise<number[]> {
   const killed = new Set<number>();
-  await waitFor(
-    'the processes of a private containerd to end',
-    () => {
-      const left = [...ownedProcesses(ownership), ...others.filter(isAlive)];
-      for (const { pid } of left) {
-        killed.add(pid);
-        try {
-          process.kill(pid, 'SIGKILL');
-        } catch {
-          // It ended by itself between the two calls.
-        }
+  await waitFor('the processes of a private containerd to end', () => {
+    const left = [...ownedProcesses(ownership), ...others.filter(isAlive)];
+    for (const { pid } of left) {
+      killed.add(pid);
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It ended by itself between the two calls.
       }
-      return left.length === 0;
-    },
-    { timeoutMs: 5_000 },
-  );
+    }
+    return left.length === 0;
+  });
   return [...killed];
 }
 

@@ -1,6 +1,6 @@
 /** How long and how often a condition is asked. */
 export type WaitOptions = {
-  /** Give up after this many milliseconds. Default 10 000. */
+  /** Give up after this many milliseconds. Default 30 000: a busy machine may stand still for some seconds. */
   readonly timeoutMs?: number;
   /** Pause between two questions in milliseconds. Default 20. */
   readonly intervalMs?: number;
@@ -21,7 +21,7 @@ export const suiteTimeoutMs = 180_000 * timeScale;
 export async function waitFor<T>(
   description: string,
   condition: () => T | undefined | false | Promise<T | undefined | false>,
-  { timeoutMs = 10_000, intervalMs = 20, explain }: WaitOptions = {},
+  { timeoutMs = 30_000, intervalMs = 20, explain }: WaitOptions = {},
 ): Promise<T> {
   const limitMs = timeoutMs * timeScale;
   const end = performance.now() + limitMs;
