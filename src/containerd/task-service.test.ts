@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
@@ -8,6 +18,7 @@ import { memoryProcessFile } from '../../test/support/cgroups.ts';
 import { memoryHog } from '../../test/support/memory-hog.ts';
 import { waitFor } from '../../test/support/wait.ts';
 import { ShimError } from '../error.ts';
+import { bytesInPipe, makeFifo } from '../linux.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { TtrpcClient } from '../ttrpc/client.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
@@ -299,6 +310,31 @@ test('a Linux container on a node without a shim for it is told so, and nothing 
   assert.deepEqual([published, table.size], [[], 0]);
   assert.deepEqual(readdirSync(bundle).sort(), ['config.json', 'rootfs']);
 });
+
+for (const [what, config] of [
+  ['a specification that is none', '{'],
+  ['a container without an image', undefined],
+] as const) {
+  test(`a creation that failed is answered when its client has read why: ${what}`, async () => {
+    if (config === undefined) writeConfig({});
+    else writeFileSync(join(bundle, 'config.json'), config);
+    const stderr = join(bundle, 'stderr');
+    makeFifo(stderr, 0o600);
+    const reader = openSync(stderr, constants.O_RDONLY | constants.O_NONBLOCK);
+    let isAnswered = false;
+    const creation = create({ stderr }).finally(() => {
+      isAnswered = true;
+    });
+    creation.catch(() => {});
+    await waitFor('the reason', () => bytesInPipe(reader) > 0);
+    for (let round = 0; round < 10; round++) await assert.rejects(call('State'));
+    assert.equal(isAnswered, false);
+    const reason = Buffer.alloc(bytesInPipe(reader));
+    readSync(reader, reason);
+    await assert.rejects(creation, ({ message }: Error) => `${message}\n` === reason.toString());
+    closeSync(reader);
+  });
+}
 
 test('a Spin container without an image fails with the reason in its log and no event', async () => {
   writeConfig({});

@@ -364,7 +364,7 @@ function givenUp(id: string): ShimError {
 /** Writes why a container could not be created into its standard error, as far as it has one. */
 async function tellReason(paths: StdioPaths, owner: LogOwner, error: unknown): Promise<void> {
   const stdio = await TaskStdio.open(paths, owner).catch(() => undefined);
-  stdio?.writeReason(ShimError.from(error).message);
+  await stdio?.tellReason(ShimError.from(error).message);
   void stdio?.close();
 }
 

@@ -13,6 +13,9 @@ export type StdioPaths = { readonly stdin: string; readonly stdout: string; read
 /** How long output that nobody reads is kept after the task's end, milliseconds. As long as runc's shim waits. */
 const drainTimeoutMs = 10_000;
 
+/** How long the answer to a creation that failed waits for its reason to be read, milliseconds. */
+const reasonReadTimeoutMs = 1_000;
+
 /** Pause between two looks at a FIFO that has bytes left, milliseconds. */
 const drainPollMs = 5;
 
@@ -174,6 +177,15 @@ export class TaskStdio {
     }
   }
 
+  /**
+   * As `writeReason`, of a creation that fails, and waits until the client has read it, for a second at most: containerd reads no
+   * more once it has the answer.
+   */
+  async tellReason(reason: string): Promise<void> {
+    this.writeReason(reason);
+    await this.#untilRead(reasonReadTimeoutMs);
+  }
+
   /** Lets go of the streams once all output was read, after ten seconds at the latest: the client then sees their end, and a log driver ends. */
   close(timeoutMs = drainTimeoutMs): Promise<void> {
     this.#closed ??= this.#drain(timeoutMs);
@@ -182,13 +194,17 @@ export class TaskStdio {
 
   async #drain(timeoutMs: number): Promise<void> {
     this.closeStdin();
+    await this.#untilRead(timeoutMs);
+    for (const fd of [...this.#fifos.splice(0), ...this.#files.splice(0)]) closeSync(fd);
+    if (this.#stdin !== undefined) closeSync(this.#stdin);
+    await this.#driver?.end();
+  }
+
+  async #untilRead(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     // A driver holds its ends itself: what it has not read yet stays where it is.
     const unread = (): boolean => this.#driver === undefined && this.#fifos.some((fd) => bytesInPipe(fd) > 0);
     while (unread() && performance.now() < deadline) await sleep(drainPollMs);
-    for (const fd of [...this.#fifos.splice(0), ...this.#files.splice(0)]) closeSync(fd);
-    if (this.#stdin !== undefined) closeSync(this.#stdin);
-    await this.#driver?.end();
   }
 }
 

@@ -76,8 +76,9 @@ export class Task {
       return task;
     } catch (error) {
       const reason = ShimError.from(error);
-      stdio.writeReason(reason.message);
+      const told = stdio.tellReason(reason.message);
       await workload.delete().catch(() => {});
+      await told;
       void stdio.close();
       throw reason;
     }
