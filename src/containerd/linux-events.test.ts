@@ -22,7 +22,7 @@ function deletionOf(containerId: string): EventEnvelope {
 
 test('events go on as they came, and a deletion is noticed', async () => {
   const seen: EventEnvelope[] = [];
-  const events = new LinuxEvents((envelope) => seen.push(envelope));
+  const events = new LinuxEvents(async (envelope) => void seen.push(envelope));
   const told: string[] = [];
   const deleted = events.deletion('a').then(() => told.push('a'));
   void events.deletion('b').then(() => told.push('b'));
@@ -41,8 +41,49 @@ test('events go on as they came, and a deletion is noticed', async () => {
   );
 });
 
+const outOfMemory: EventEnvelope = {
+  ...{ timestamp: time, namespace: 'k8s.io' },
+  ...encodeTaskEvent('TaskOOM', { containerId: 'a' }),
+};
+
+test('want of memory that its shim has told of is not told again', async () => {
+  const topics: string[] = [];
+  const heard = Promise.withResolvers<void>();
+  const events = new LinuxEvents(({ topic }) => {
+    topics.push(topic);
+    return heard.promise;
+  });
+  void events.deletion('a');
+  for (let count = 0; count < 2; count++) await send(events, outOfMemory);
+  let isTold = false;
+  const telling = events.outOfMemory('a', 'k8s.io').then(() => {
+    isTold = true;
+  });
+  await send(events, null);
+  assert.equal(isTold, false);
+  heard.resolve();
+  await telling;
+  assert.deepEqual(topics, ['/tasks/oom', '/tasks/oom']);
+});
+
+test('want of memory that its shim has not told of is told once, whatever that shim tells later', async () => {
+  const seen: EventEnvelope[] = [];
+  const events = new LinuxEvents(async (envelope) => void seen.push(envelope));
+  void events.deletion('a');
+  for (let count = 0; count < 2; count++) await events.outOfMemory('a', 'k8s.io');
+  await send(events, outOfMemory);
+  assert.deepEqual(
+    seen.map(({ timestamp, ...envelope }) => [timestamp !== null, envelope]),
+    [[true, { ...encodeTaskEvent('TaskOOM', { containerId: 'a' }), namespace: 'k8s.io' }]],
+  );
+  events.forget('a');
+  await events.outOfMemory('a', 'k8s.io');
+  await send(events, outOfMemory);
+  assert.deepEqual(seen.slice(1), [outOfMemory]);
+});
+
 test('what nobody waits for and what is empty does no harm', async () => {
-  const events = new LinuxEvents(() => {});
+  const events = new LinuxEvents(async () => {});
   await send(events, deletionOf('unknown'));
   await send(events, null);
   void events.deletion('a');

@@ -1,25 +1,33 @@
 import { type BoundMethod, method } from '../ttrpc/service.ts';
 import { type EventEnvelope, forwardCodec } from './events.ts';
+import { toTimestamp } from './messages.ts';
 import { ProtoFile } from './proto-file.ts';
-import type { TaskEvents } from './task-events.ts';
+import { encodeTaskEvent, type TaskEvents } from './task-events.ts';
 
-const deletionTopic = '/tasks/delete';
-const deletionCodec = new ProtoFile('events.proto').message<TaskEvents['TaskDelete']>(
-  'containerd.events.TaskDelete',
-);
+const file = new ProtoFile('events.proto');
+const deletionCodec = file.message<TaskEvents['TaskDelete']>('containerd.events.TaskDelete');
+const outOfMemoryCodec = file.message<TaskEvents['TaskOOM']>('containerd.events.TaskOOM');
+
+/** What was told of a container. */
+type Told = {
+  readonly deletion: PromiseWithResolvers<void>;
+  /** That it has wanted for memory: who told it first, and when containerd has heard of it. */
+  outOfMemory?: { readonly by: 'its shim' | 'us'; readonly heard: Promise<void> };
+};
 
 /**
  * The events of Linux containers, which their shims send to us as they would to containerd. They go on to containerd
  * in one row with our own; and we know when a shim has told of a deletion, before which it must not be ended: it does
- * not wait for that itself.
+ * not wait for that itself. Nor does it tell of want of memory before it answers those who wait for the end; of a container that
+ * wants for memory as soon as it runs it does not tell at all.
  */
 export class LinuxEvents {
-  readonly #forward: (envelope: EventEnvelope) => void;
-  /** Container → told of its deletion. */
-  readonly #deletions = new Map<string, PromiseWithResolvers<void>>();
+  readonly #forward: (envelope: EventEnvelope) => Promise<void>;
+  /** By container; those alone that are waited for. */
+  readonly #told = new Map<string, Told>();
 
-  /** `forward` must keep the order of the calls. */
-  constructor(forward: (envelope: EventEnvelope) => void) {
+  /** `forward` must keep the order of the calls; it resolves when containerd has the event. */
+  constructor(forward: (envelope: EventEnvelope) => Promise<void>) {
     this.#forward = forward;
   }
 
@@ -36,20 +44,46 @@ export class LinuxEvents {
 
   /** Resolves when the deletion of a container is told of. To be asked before it can be. */
   deletion(id: string): Promise<void> {
-    const pending = this.#deletions.get(id) ?? Promise.withResolvers<void>();
-    this.#deletions.set(id, pending);
-    return pending.promise;
+    const told = this.#told.get(id) ?? { deletion: Promise.withResolvers() };
+    this.#told.set(id, told);
+    return told.deletion.promise;
   }
 
-  /** Nobody waits for the deletion of that container any more. */
+  /**
+   * Tells that a container whose deletion is waited for has wanted for memory, unless that was told. Resolves when containerd has
+   * heard it. What its shim tells later of the same goes no further.
+   */
+  async outOfMemory(containerId: string, namespace: string): Promise<void> {
+    const told = this.#told.get(containerId);
+    if (told === undefined) return;
+    const event = encodeTaskEvent('TaskOOM', { containerId });
+    told.outOfMemory ??= {
+      by: 'us',
+      heard: this.#forward({ timestamp: toTimestamp(new Date()), namespace, ...event }),
+    };
+    await told.outOfMemory.heard;
+  }
+
+  /** Nobody waits for the events of that container any more. */
   forget(id: string): void {
-    this.#deletions.delete(id);
+    this.#told.delete(id);
   }
 
   #take(envelope: EventEnvelope): void {
-    this.#forward(envelope);
-    if (envelope.topic !== deletionTopic || envelope.event === null) return;
-    const { containerId } = deletionCodec.deserialize(Buffer.from(envelope.event.value));
-    this.#deletions.get(containerId)?.resolve();
+    const bytes = Buffer.from(envelope.event?.value ?? []);
+    switch (envelope.topic) {
+      case '/tasks/oom': {
+        const told = this.#told.get(outOfMemoryCodec.deserialize(bytes).containerId);
+        if (told === undefined) break;
+        if (told.outOfMemory?.by === 'us') return;
+        const heard = this.#forward(envelope);
+        told.outOfMemory ??= { by: 'its shim', heard };
+        return;
+      }
+      case '/tasks/delete':
+        this.#told.get(deletionCodec.deserialize(bytes).containerId)?.deletion.resolve();
+        break;
+    }
+    void this.#forward(envelope);
   }
 }

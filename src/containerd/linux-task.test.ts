@@ -125,11 +125,15 @@ const never = new AbortController().signal;
 let count = 0;
 let peer: StandIn;
 const told: string[] = [];
+let outOfMemoryTold = Promise.withResolvers<void>();
+let memoryKills = 0;
 
 after(() => rmSync(root, { recursive: true }));
 
 beforeEach(() => {
   told.length = 0;
+  outOfMemoryTold = Promise.withResolvers();
+  memoryKills = 0;
   const folder = join(root, String(count++));
   mkdirSync(folder);
   peer = new StandIn(folder);
@@ -144,6 +148,11 @@ function create(shim = peer.shim(), group = new LinuxGroup('pod'), signal = neve
   const options = {
     ...{ namespace: 'ns', request, shim, group, startInput: new Uint8Array(), createOptions: null, log },
     deletionTold: Promise.resolve(),
+    memoryKills: () => memoryKills,
+    tellOutOfMemory: () => {
+      told.push('out of memory');
+      return outOfMemoryTold.promise;
+    },
     onLost: (_: LinuxTask, exit: ExitResponse) => told.push(`lost ${exit.exitStatus}`),
     onDeleted: (_: LinuxTask, exit: ExitResponse, published: boolean) =>
       told.push(`deleted ${exit.exitStatus} ${published ? 'there' : 'here'}`),
@@ -209,6 +218,23 @@ test('who waits for a container that is given up hears that there is none', asyn
   const refused = assert.rejects(call(task, 'Wait'), { code: StatusCode.NotFound });
   await task.abandon();
   await refused;
+});
+
+test('an end for want of memory is told after the want of memory', async () => {
+  await peer.listen(0);
+  const task = await create();
+  memoryKills = 1;
+  peer.exit.resolve({ exitStatus: 137, exitedAt: null });
+  let isTold = false;
+  const waiting = call(task, 'Wait').then(({ exitStatus }) => {
+    isTold = true;
+    return exitStatus;
+  });
+  for (let round = 0; round < 10; round++) await call(task, 'Pids');
+  assert.deepEqual([isTold, told], [false, ['out of memory']]);
+  outOfMemoryTold.resolve();
+  assert.equal(await waiting, 137);
+  await task.abandon();
 });
 
 test('version 3, metadata, deadlines and refusals pass through', async () => {

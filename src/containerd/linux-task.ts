@@ -34,6 +34,12 @@ const shutdownTimeoutMs = 3_000;
 /** Longest wait for the Linux shim's event of a deletion, milliseconds. It is sent at once. */
 const deletionEventTimeoutMs = 2_000;
 
+/** As long as our own containers wait for it, milliseconds. */
+const outOfMemoryToldMs = 2_000;
+
+/** Exit status of a container that was killed. */
+const killedExitStatus = 137;
+
 /** Exit status of a container whose end nobody has seen, as containerd says it. */
 const unknownExitStatus = 255;
 
@@ -80,6 +86,10 @@ export type LinuxTaskOptions = {
   readonly log: Logger;
   /** Resolves when the Linux shim has told of the container's deletion. */
   readonly deletionTold: Promise<void>;
+  /** Processes of the container that the kernel has killed for want of memory, or of its pod. */
+  readonly memoryKills: () => number;
+  /** Resolves when containerd has heard that the container wanted for memory. */
+  readonly tellOutOfMemory: () => Promise<void>;
   /** Told of an end that the Linux shim did not live to publish. */
   readonly onLost: (task: LinuxTask, exit: ExitResponse) => void;
   /** Told when the task is deleted; `published` is whether the Linux shim has told containerd so. */
@@ -192,6 +202,8 @@ export class LinuxTask {
     const options = { metadata: this.#metadata, signal };
     const { pid } = await client.call(address.service, 'Create', codecs.Create, creation, options);
     this.#pid = pid;
+    // What its pod has had of them until now is none of its own.
+    this.#options.memoryKills();
     await this.#files.noteProcesses(pid, shimPid);
     if (client.closed) throw new ShimError('unavailable', `the shim of Linux container "${id}" has ended`);
     this.#state = 'served';
@@ -203,7 +215,12 @@ export class LinuxTask {
     const wait = client.call(service, 'Wait', codecs.Wait, { id: this.id }, { metadata: this.#metadata });
     // Where it fails, the end is learnt of by the container's deletion, or by the loss of its shim.
     const exit = await wait.catch(() => undefined);
-    if (exit !== undefined) this.#hasEnded(exit);
+    if (exit === undefined) return;
+    // Who waits learns of the end, and CRI asks once why: the reason has to be there before.
+    const { memoryKills, tellOutOfMemory } = this.#options;
+    if (exit.exitStatus === killedExitStatus && memoryKills() > 0)
+      await atMost(tellOutOfMemory(), outOfMemoryToldMs);
+    this.#hasEnded(exit);
   }
 
   /** The container's end, whoever tells of it first. */

@@ -1,5 +1,6 @@
 import type { Logger } from '../telemetry/log.ts';
 import type { Bundle } from '../workload/bundle.ts';
+import { Cgroup, findHierarchies } from '../workload/cgroup.ts';
 import { cgroupPathOf } from '../workload/cgroup-path.ts';
 import { type ContainerdSite, findLinuxShim, LinuxShim } from '../workload/linux-shim.ts';
 import { systemdRuns } from '../workload/systemd-scope.ts';
@@ -41,6 +42,7 @@ export class LinuxTasks {
     const isUnit = systemdRuns() && cgroupPathOf(bundle.spec.cgroupsPath, id).unit !== undefined;
     const options = runcOptionsOf(parseRuntimeOptions(startBytes, id, namespace), isUnit);
     const group = this.#groups.of(id, bundle.spec);
+    const cgroup = new Cgroup(findHierarchies(), cgroupPathOf(bundle.spec.cgroupsPath, id));
     const deletionTold = this.#events.deletion(id);
     const created = LinuxTask.create(
       {
@@ -52,6 +54,8 @@ export class LinuxTasks {
         createOptions: areRuncOptions(request.options) ? request.options : encodeRuncOptions(options),
         log,
         deletionTold,
+        memoryKills: () => cgroup.memoryKills(),
+        tellOutOfMemory: () => this.#events.outOfMemory(id, namespace),
         onLost,
         onDeleted: (...deletion) => {
           this.#events.forget(id);

@@ -77,7 +77,7 @@ before(async () => {
         publishBinary: '',
         debug: false,
       },
-      new LinuxEvents(() => {}),
+      new LinuxEvents(async () => {}),
     ),
     log: hub.logger,
     publish: (topic) => {

@@ -48,6 +48,23 @@ export class Terminal {
     execFileSync('stty', ['-F', device, 'cols', String(columns), 'rows', String(rows)]);
   }
 
+  /**
+   * Gives it so many columns, each time with another row, until a text is on the screen or, without one, the program has ended: who
+   * has just begun on it may not listen to changes yet.
+   */
+  async resizeUntil(columns: number, text?: string): Promise<void> {
+    let changes = 0;
+    await waitFor(
+      text === undefined ? 'the end of the program' : `"${text}" on the terminal`,
+      async () => {
+        if (text === undefined ? this.#child.exitCode !== null : this.#output.includes(text)) return true;
+        await this.resize(columns, 22 + (changes++ % 2));
+        return false;
+      },
+      { explain: () => this.#output },
+    );
+  }
+
   /** Exit code of the program. */
   async exitCode(): Promise<unknown> {
     const [code] = await this.#ended;
