@@ -49,7 +49,10 @@ if [ "${1:-all}" = vm ]; then
   need mmdebstrap mmdebstrap
   need mke2fs e2fsprogs
 fi
-[ "${1:-all}" != conformance ] || need busybox busybox-static
+if [ "${1:-all}" = conformance ]; then
+  need busybox busybox-static
+  need /usr/include/seccomp.h libseccomp-dev
+fi
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null ||

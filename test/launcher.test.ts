@@ -230,7 +230,7 @@ describe('version and info', () => {
     }
   });
 
-  test('-info is a RuntimeInfo, which claims recursive read-only mounts where runc does', async (t) => {
+  test('-info is a RuntimeInfo, which claims what runc does of recursive read-only mounts and mapped ids', async (t) => {
     const folder = mkdtempSync('/tmp/spinshim-launcher-');
     t.after(() => rmSync(folder, { recursive: true }));
     const infoWith = async (runc: string | undefined, input = ''): Promise<string> => {
@@ -252,11 +252,22 @@ describe('version and info', () => {
         'types.containerd.io/opencontainers/runtime-spec/1/features/Features',
       );
       const { mountOptions, linux } = JSON.parse(text(features.get(2))) as Record<string, unknown>;
-      assert.deepEqual(linux, {});
-      return String(mountOptions);
+      const { namespaces, mountExtensions } = linux as Record<string, unknown>;
+      if (mountExtensions === undefined) return String(mountOptions);
+      assert.deepEqual(mountExtensions, { idmap: { enabled: true } });
+      assert.ok((namespaces as string[]).includes('user'));
+      return `${mountOptions}; mapped`;
     };
     const knowing = `[ "$1" = features ] && echo '{"mountOptions":["ro","rro"]}'`;
     assert.equal(await infoWith(knowing), 'bind,rbind,ro,rro,rw');
+    const [plain, mapped] = ['bind,rbind,ro,rro,rw', 'bind,rbind,ro,rro,idmap,ridmap,rw; mapped'];
+    const extended = (idmap: object): string =>
+      `echo '${JSON.stringify({ mountOptions: ['idmap', 'rro'], linux: { mountExtensions: { idmap } } }, null, 2)}'`;
+    assert.equal(await infoWith(extended({ enabled: true })), mapped);
+    assert.equal(await infoWith(extended({ enabled: true }), 'runtimeoptions.v1.Options'), plain);
+    assert.equal(await infoWith(extended({ enabled: true }), '\n\x1acontainerd.runc.v1.Options'), mapped);
+    assert.equal(await infoWith(extended({ enabled: false })), plain);
+    assert.equal(await infoWith(extended({})), plain);
     assert.equal(await infoWith(knowing, 'BinaryName = "crun"'), 'nothing');
     assert.equal(await infoWith(`echo '{"mountOptions":["ro"]}'`), 'nothing');
     assert.equal(await infoWith('exit 1'), 'nothing');

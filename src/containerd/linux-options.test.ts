@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { areRuncOptions, encodeRuncOptions, runcOptionsOf, startInput } from './linux-options.ts';
+import { createOptions, runcOptionsOf, startInput } from './linux-options.ts';
 import type { AnyMessage } from './messages.ts';
 import { anyCodec, bootstrapCodec } from './options.ts';
 import { ProtoFile } from './proto-file.ts';
@@ -77,10 +77,14 @@ test("a client's own options of the Linux runtime are passed on as they are", ()
   assert.deepEqual(extensions, [{ value: own }]);
 });
 
-test('the options of a Create are ours or its own', () => {
-  assert.equal(encodeRuncOptions({}), null);
-  assert.ok(areRuncOptions(encodeRuncOptions({ systemdCgroup: true })));
-  assert.ok(areRuncOptions({ type_url: 'x/containerd.runc.v1.Options', value: Buffer.alloc(0) }));
-  assert.ok(!areRuncOptions(ours));
-  assert.ok(!areRuncOptions(null));
+test('the options of a Create are ours, and before them those of the Linux shim that it has', () => {
+  assert.equal(createOptions(null, {}), null);
+  assert.equal(createOptions(ours, {}), null);
+  const systemd = { binaryName: '', root: '', systemdCgroup: true };
+  assert.deepEqual(optionsIn(createOptions(ours, { systemdCgroup: true })), systemd);
+  const given = { type_url: 'x/containerd.runc.v1.Options', value: codec.serialize({ root: '/theirs' }) };
+  const merged = createOptions(given, { systemdCgroup: true, root: '/ours' });
+  assert.equal(merged?.type_url, given.type_url);
+  assert.deepEqual(codec.deserialize(Buffer.from(merged?.value ?? [])), { ...systemd, root: '/theirs' });
+  assert.deepEqual(createOptions(given, {}), { ...given, value: Buffer.from(given.value) });
 });

@@ -47,15 +47,20 @@ function parseTable(toml: string): object {
   }
 }
 
-/** The options of Create; null for none. */
-export function encodeRuncOptions(options: RuncOptions): AnyMessage | null {
+function encodeRuncOptions(options: RuncOptions): AnyMessage | null {
   if (Object.keys(options).length === 0) return null;
   return { type_url: runcOptionsType, value: runcOptionsCodec.serialize(options) };
 }
 
-/** Whether the options of a Create are the Linux shim's own already. */
-export function areRuncOptions(options: AnyMessage | null): boolean {
-  return options !== null && isOf(runcOptionsType)(options);
+/**
+ * The options of Create for the Linux shim; null for none. Where `given` are its own already, as a client's are or those of
+ * containerd's for a pod in a user namespace, they go before ours; the fields that they do not have stay.
+ */
+export function createOptions(given: AnyMessage | null, options: RuncOptions): AnyMessage | null {
+  const own = encodeRuncOptions(options);
+  if (given === null || !isOf(runcOptionsType)(given)) return own;
+  // Of messages one after the other, the last that has a field counts.
+  return { ...given, value: Buffer.concat([own?.value ?? Buffer.alloc(0), given.value]) };
 }
 
 /** Whom a `start` is for. */

@@ -6,7 +6,7 @@ import { type ContainerdSite, findLinuxShim, LinuxShim } from '../workload/linux
 import { systemdRuns } from '../workload/systemd-scope.ts';
 import type { LinuxEvents } from './linux-events.ts';
 import { LinuxGroups } from './linux-group.ts';
-import { areRuncOptions, encodeRuncOptions, runcOptionsOf, startInput } from './linux-options.ts';
+import { createOptions, runcOptionsOf, startInput } from './linux-options.ts';
 import { LinuxTask, type LinuxTaskOptions } from './linux-task.ts';
 import type { CreateRequest } from './messages.ts';
 import { parseRuntimeOptions } from './options.ts';
@@ -51,7 +51,7 @@ export class LinuxTasks {
         shim,
         group,
         startInput: startInput(startBytes, { id, groupName: group.name, namespace, ttrpcAddress }, options),
-        createOptions: areRuncOptions(request.options) ? request.options : encodeRuncOptions(options),
+        createOptions: createOptions(request.options, options),
         log,
         deletionTold,
         memoryKills: () => cgroup.memoryKills(),

@@ -1,7 +1,8 @@
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShimError } from '../error.ts';
 import { mount } from '../linux.ts';
+import { type MappedMount, mountMapped } from '../linux-mounts.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Bundle } from './bundle.ts';
 import { Cgroup, findHierarchies } from './cgroup.ts';
@@ -66,15 +67,32 @@ export class HeldResources {
    * folders above the directory may be closed to that user.
    */
   async expose(source: string, name: string): Promise<string> {
-    const { path } = this.#bundle;
-    // containerd opens the bundle to a user namespace's root in the same way; the environment stays hidden.
-    await chmod(join(path, 'config.json'), 0o600);
-    await chmod(path, 0o711);
-    const point = join(path, 'exposed', name);
+    const point = join(await this.#openFolder(), name);
     await mkdir(point, { recursive: true, mode: 0o711 });
     this.#journal.addMount(point);
     mount('', source, point, ['rbind']);
     return point;
+  }
+
+  /** The same of a directory or file, with the ids of a user namespace. Throws as `mountMapped` does. */
+  async exposeMapped(source: string, name: string, mapping: MappedMount): Promise<string> {
+    const point = join(await this.#openFolder(), name);
+    if ((await stat(source)).isDirectory()) await mkdir(point, { recursive: true, mode: 0o711 });
+    else await writeFile(point, '');
+    this.#journal.addMount(point);
+    mountMapped(source, point, mapping);
+    return point;
+  }
+
+  /** The folder of what is exposed, which any user can reach. */
+  async #openFolder(): Promise<string> {
+    const { path } = this.#bundle;
+    // containerd opens the bundle to a user namespace's root in the same way; the environment stays hidden.
+    await chmod(join(path, 'config.json'), 0o600);
+    await chmod(path, 0o711);
+    const folder = join(path, 'exposed');
+    await mkdir(folder, { recursive: true, mode: 0o711 });
+    return folder;
   }
 
   /**

@@ -35,7 +35,11 @@ test('a process that is gone has no start time', () => {
 test('root mounts are made, journaled and undone', async () => {
   const journal = new Journal(folder);
   const rootfs = join(folder, 'rootfs');
-  await mountRootfs([{ type: 'tmpfs', source: 'tmpfs', target: '', options: ['size=64k'] }], rootfs, journal);
+  await mountRootfs(
+    [{ type: 'tmpfs', source: 'tmpfs', target: '', options: ['size=64k', 'uidmap=0:1:2', 'gidmap=0:1:2'] }],
+    rootfs,
+    journal,
+  );
   assert.match(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(` ${rootfs} `));
   assert.equal(readFileSync(join(folder, 'mounts'), 'utf8'), `${rootfs}\n`);
   unmountAll(journal);

@@ -24,8 +24,16 @@ export async function mountRootfs(
     }
     const point = join(rootfs, target);
     journal.addMount(point);
-    mountCompact(type, source, point, options);
+    mountCompact(type, source, point, options.filter(isOfKernel));
   }
+}
+
+/**
+ * For a pod in a user namespace containerd asks for layers whose files have its ids. They are mounted as they are: the app is read
+ * from them by this process, and by its engine as anybody reads.
+ */
+function isOfKernel(option: string): boolean {
+  return !/^[ug]idmap=/.test(option);
 }
 
 /** Unmounts what the journal has, last first. */

@@ -39,6 +39,13 @@ test('capabilities stay for volumes only, and of them those that bear on files',
   assert.deepEqual(securityOf(user, true).security.capabilities, [3]);
 });
 
+test('in a user namespace no capability stays: it would be one over the files of the node', () => {
+  const mapping = [{ containerID: 0, hostID: 100_000, size: 1_000 }];
+  const process = { user: { uid: 0 }, capabilities: { ...defaults, ambient: defaults.effective } };
+  const spec = specOf(process, { uidMappings: mapping, gidMappings: mapping });
+  assert.deepEqual(securityOf(spec, true).security.capabilities, []);
+});
+
 test('limits are passed on; what is not applied is told', () => {
   const rlimits = [
     { type: 'RLIMIT_NOFILE', soft: 10, hard: 18_446_744_073_709_551_615n.toString() },

@@ -37,7 +37,8 @@ export type SecurityContext = {
 
 /**
  * What a container's spec leaves its engine. Capabilities stay only if the app is given volumes (`hasVolumes`), and of them
- * only those that bear on files: root in a container may read a volume's files whoever owns them, as everywhere. Throws
+ * only those that bear on files: root in a container may read a volume's files whoever owns them, as everywhere but in a user
+ * namespace. Throws
  * `invalid-argument` for an id that the container's user namespace does not have.
  */
 export function securityOf(spec: Spec, hasVolumes: boolean): SecurityContext {
@@ -45,13 +46,16 @@ export function securityOf(spec: Spec, hasVolumes: boolean): SecurityContext {
   const granted = new Set<number>(
     Object.entries(capabilities).flatMap(([name, number]) => (names.has(name) ? [number] : [])),
   );
+  // They would bear on the node's files, whoever owns them; root of a user namespace may no more than its ids.
+  const isMapped = spec.uidMappings.length > 0;
   const applied = spec.rlimits.filter(({ type }) => resources.has(type) && type !== notApplied);
   return {
     security: {
       uid: onNode(spec.uid, spec.uidMappings, 'user'),
       gid: onNode(spec.gid, spec.gidMappings, 'group'),
       groups: [...new Set(spec.additionalGids)].map((gid) => onNode(gid, spec.gidMappings, 'group')),
-      capabilities: hasVolumes ? fileCapabilities.filter((capability) => granted.has(capability)) : [],
+      capabilities:
+        hasVolumes && !isMapped ? fileCapabilities.filter((capability) => granted.has(capability)) : [],
       limits: applied.map(({ type, soft, hard }) => ({ resource: resources.get(type) ?? 0, soft, hard })),
     },
     warnings: spec.rlimits.filter((limit) => !applied.includes(limit)).map(explainLimit),

@@ -19,6 +19,9 @@ export type SpecMount = {
   readonly type: string;
   readonly source: string;
   readonly options: readonly string[];
+  /** The ids that its files are to have; none where they keep theirs. */
+  readonly uidMappings: readonly SpecIdMapping[];
+  readonly gidMappings: readonly SpecIdMapping[];
 };
 
 /** A namespace entry: without a path it is to be made, with one it is to be joined; no entry means the node's own. */
@@ -134,12 +137,8 @@ export function parseSpec(text: string): Spec {
     ambientCapabilities: stringsAt(capabilities.get('ambient'), 'process.capabilities.ambient'),
     rlimits: listAt(processTable.get('rlimits'), 'process.rlimits').map(parseRlimit),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
-    uidMappings: listAt(linux.get('uidMappings'), 'linux.uidMappings').map((value, index) =>
-      parseMapping(value, `linux.uidMappings[${index}]`),
-    ),
-    gidMappings: listAt(linux.get('gidMappings'), 'linux.gidMappings').map((value, index) =>
-      parseMapping(value, `linux.gidMappings[${index}]`),
-    ),
+    uidMappings: mappingsAt(linux.get('uidMappings'), 'linux.uidMappings'),
+    gidMappings: mappingsAt(linux.get('gidMappings'), 'linux.gidMappings'),
     rootPath: stringAt(objectAt(root.get('root'), 'root').get('path'), 'root.path') ?? 'rootfs',
     hostname: stringAt(root.get('hostname'), 'hostname') ?? '',
     mounts: listAt(root.get('mounts'), 'mounts').map(parseMount),
@@ -217,6 +216,8 @@ function parseMount(value: unknown, index: number): SpecMount {
     type: stringAt(table.get('type'), `${where}.type`) ?? '',
     source: stringAt(table.get('source'), `${where}.source`) ?? '',
     options: stringsAt(table.get('options'), `${where}.options`),
+    uidMappings: mappingsAt(table.get('uidMappings'), `${where}.uidMappings`),
+    gidMappings: mappingsAt(table.get('gidMappings'), `${where}.gidMappings`),
   };
 }
 
@@ -256,6 +257,10 @@ function parseRlimit(value: unknown, index: number): SpecRlimit {
     soft: limit('soft'),
     hard: limit('hard'),
   };
+}
+
+function mappingsAt(value: unknown, where: string): readonly SpecIdMapping[] {
+  return listAt(value, where).map((entry, index) => parseMapping(entry, `${where}[${index}]`));
 }
 
 function parseMapping(value: unknown, where: string): SpecIdMapping {

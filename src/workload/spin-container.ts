@@ -29,6 +29,7 @@ import { exposeFileGrants } from './file-grants.ts';
 import type { HeldResources } from './held-resources.ts';
 import { type HookState, runHooks } from './hooks.ts';
 import type { ContainerImage, ImageOf } from './image-of.ts';
+import { MappedVolumes } from './mapped-volumes.ts';
 import { callFilterOf, securityOf } from './security-context.ts';
 import { appArmorProfileOf, type Labels, labelsOf } from './security-modules.ts';
 import type { SpecResources } from './spec.ts';
@@ -94,6 +95,7 @@ export class SpinContainer implements Workload {
   readonly #runtime: SpinRuntime;
   readonly #options: SpinContainerOptions;
   readonly #held: HeldResources;
+  readonly #mapped: MappedVolumes;
   #engine: EngineProcess | undefined;
   /** What it runs, and what its engine told of it. */
   #made: { readonly prepared: PreparedApp; readonly report: ClaimReport } | undefined;
@@ -103,6 +105,7 @@ export class SpinContainer implements Workload {
     this.#runtime = runtime;
     this.#options = options;
     this.#held = options.held;
+    this.#mapped = new MappedVolumes(options.bundle.spec, (...volume) => this.#held.exposeMapped(...volume));
     this.exited = new Promise((resolve) => {
       this.#resolveExited = resolve;
     });
@@ -199,8 +202,10 @@ export class SpinContainer implements Workload {
         const { app, components } = whole;
         const granted = grantVolumes(app, bundle.rootfs, volumes, spec.annotations.get(filesAnnotation));
         // Once: what is exposed for the first claim serves the second.
-        grants ??= await exposeFileGrants(granted.app, granted.grants, (name, exposed) =>
-          this.#held.exposeFiles(name, exposed),
+        grants ??= await exposeFileGrants(
+          granted.app,
+          await Promise.all(granted.grants.map((grant) => this.#mappedGrant(grant))),
+          (name, exposed) => this.#held.exposeFiles(name, exposed),
         );
         const { security, warnings } = securityOf(spec, grants.length + stores.length > 0);
         for (const warning of warnings) stdio.writeReason(warning);
@@ -282,15 +287,20 @@ export class SpinContainer implements Workload {
     return { files, filesDir, stateDir, stores, prepared };
   }
 
+  async #mappedGrant(grant: VolumeGrant): Promise<VolumeGrant> {
+    return { ...grant, source: await this.#mapped.placeOf(grant.source) };
+  }
+
   /** The volumes that a store may lie on, at places that the container's user can reach. */
   async #storeVolumes(volumes: readonly ClaimVolume[], uid: number): Promise<readonly ClaimVolume[]> {
     const folders: ClaimVolume[] = [];
     for (const [index, volume] of volumes.entries()) {
       const status = await stat(volume.source).catch(() => undefined);
       if (status?.isDirectory() !== true) continue;
+      const mapped = await this.#mapped.placeOf(volume.source);
       const source =
-        uid === 0 || !volume.writable
-          ? volume.source
+        uid === 0 || !volume.writable || mapped !== volume.source
+          ? mapped
           : await this.#held.expose(volume.source, `volume-${index}`);
       folders.push({ ...volume, source });
     }

@@ -41,14 +41,15 @@ function buildTool(tool: ClientTool): void {
     const common = ['-p', String(parallelism), '-trimpath', '-tags', tool.tags ?? '', '-ldflags', linker];
     const command = tool.kind === 'program' ? ['build', ...common] : ['test', '-c', ...common];
     const sources = downloadModule(tool);
-    if (tool.around === undefined) runGo([...command, '-o', output, tool.source], sources);
+    if (tool.around === undefined)
+      runGo([...command, '-o', output, tool.source], sources, { cgo: tool.cgo === true });
     else {
       const folder = join(draft, 'around');
       mkdirSync(folder);
       const { requirements } = tool.around;
       const known = requirements === undefined ? '' : readFileSync(join(sources, requirements), 'utf8');
       writeFileSync(join(folder, 'go.mod'), moduleAround(tool, known));
-      runGo([...command, '-o', output, `${tool.module}${tool.source.slice(1)}`], folder, 'mod');
+      runGo([...command, '-o', output, `${tool.module}${tool.source.slice(1)}`], folder, { modules: 'mod' });
       rmSync(folder, { recursive: true });
     }
     rmSync(target, { recursive: true, force: true });
@@ -74,10 +75,17 @@ function moduleAround({ module, version, around }: ClientTool, requirements: str
   ].join('\n');
 }
 
-function runGo(args: readonly string[], folder: string, modules: 'readonly' | 'mod' = 'readonly'): void {
+function runGo(
+  args: readonly string[],
+  folder: string,
+  {
+    modules = 'readonly',
+    cgo = false,
+  }: { readonly modules?: 'readonly' | 'mod'; readonly cgo?: boolean } = {},
+): void {
   execFileSync('go', args, {
     cwd: folder,
-    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: `-mod=${modules} -buildvcs=false` },
+    env: { ...process.env, CGO_ENABLED: cgo ? '1' : '0', GOFLAGS: `-mod=${modules} -buildvcs=false` },
     stdio: 'inherit',
   });
 }

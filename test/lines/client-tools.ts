@@ -19,6 +19,8 @@ export type ClientTool = {
   };
   /** Linker flags besides `-s -w`. */
   readonly linker?: string;
+  /** Whether C is compiled with it. */
+  readonly cgo?: boolean;
   /** Build tags. */
   readonly tags?: string;
   /** Not built unless it is named: it takes a quarter of an hour. */
@@ -87,6 +89,17 @@ export const clientTools: readonly ClientTool[] = [
     version: 'v1.37.0',
     source: './cmd/crictl',
     kind: 'program',
+  },
+  {
+    // The first releases that map the ids of volumes; Debian 12 has 1.1.5.
+    name: 'runc',
+    module: 'github.com/opencontainers/runc',
+    version: 'v1.3.5',
+    source: '.',
+    kind: 'program',
+    cgo: true,
+    linker: '-X main.version=1.3.5',
+    tags: 'seccomp',
   },
   {
     name: 'critest',

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { releaseOf } from '../support/containerd-config.ts';
-import { testCache } from './client-tools.ts';
+import { findTool, testCache } from './client-tools.ts';
 
 /** One release line of containerd, at the patch release it is tested with. */
 export type ContainerdLine = {
@@ -34,6 +34,12 @@ export function isBuilt(line: ContainerdLine): boolean {
   return programs.every((name) => existsSync(join(binFolder(line), name)));
 }
 
+/** A PATH with the programs of a line first, and the `runc` that was built for the lines. */
+export function pathWith(folder: string, path: string): string {
+  const runc = findTool('runc');
+  return [folder, ...(runc === undefined ? [] : [dirname(runc)]), path].join(':');
+}
+
 const ownPath = process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
@@ -43,7 +49,7 @@ const ownPath = process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin';
 export function useLine(name: string): void {
   process.env.PATH = ownPath;
   const line = containerdLines.find((candidate) => candidate.line === name);
-  if (line !== undefined && isBuilt(line)) process.env.PATH = `${binFolder(line)}:${ownPath}`;
+  if (line !== undefined && isBuilt(line)) process.env.PATH = pathWith(binFolder(line), ownPath);
   else if (name !== pathLine()) {
     const known = containerdLines.map((candidate) => candidate.line).join(', ');
     throw new Error(`containerd ${name} is not there: "node test/lines/build.ts" builds ${known}`);

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { releaseOf } from '../support/containerd-config.ts';
 import type { CheckResult } from './checks.ts';
-import { binFolder, containerdLines, isBuilt } from './containerd-lines.ts';
+import { binFolder, containerdLines, isBuilt, pathWith } from './containerd-lines.ts';
 
 /** A containerd to test: its line, and the folder with its programs unless they are on the PATH. */
 type Target = { readonly line: string; readonly version: string; readonly folder: string | undefined };
@@ -91,7 +91,7 @@ const targets = findTargets();
 const ownPath = process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin';
 for (const target of targets) {
   console.error(`containerd ${target.line} (${target.version})`);
-  const path = target.folder === undefined ? ownPath : `${target.folder}:${ownPath}`;
+  const path = target.folder === undefined ? ownPath : pathWith(target.folder, ownPath);
   columns.push({ target, results: await runScript('smoke.ts', [shim], path) });
 }
 if (targets.length > 1) {

@@ -4,7 +4,7 @@
  * With SPINSHIM_LINES_KEEP_LOG set, containerd's log goes to standard error at the end.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseRuntimeOptions } from '../../src/containerd/options.ts';
 import { cgroupFolders } from '../support/cgroups.ts';
@@ -206,6 +206,45 @@ async function checkLife(smoke: SmokeNode, checks: Checks): Promise<void> {
   });
 }
 
+/** Pods whose root is nobody on the node. */
+async function checkUserNamespace(smoke: SmokeNode, checks: Checks): Promise<void> {
+  const { containerd, image } = smoke;
+  const { cri } = containerd;
+
+  await checks.check('a pod in a user namespace, with a volume of its root', async () => {
+    if (!(await cri.takesUserNamespaces('spin-plain')))
+      throw new NotApplicable('the handler is not said to take them');
+    assert.equal(await cri.takesUserNamespaces('spin-v2'), false, 'with options containerd fails');
+    const userNamespace = { hostId: 1_000_000, length: 65_536 };
+    const volume = join(containerd.folder, 'volume-of-root');
+    mkdirSync(volume);
+    writeFileSync(join(volume, 'note'), 'of root', { mode: 0o600 });
+    const pod = await containerd.runPod({
+      name: 'mapped',
+      runtimeHandler: 'spin-plain',
+      userNamespace,
+      annotations: { 'spin.shim/files': 'hello:/volume' },
+    });
+    const container = await cri.createContainer(pod, {
+      image,
+      mounts: [{ hostPath: volume, containerPath: '/volume' }],
+    });
+    await cri.start(container);
+    await smoke.answers(await cri.podIp(pod));
+    const { pid } = JSON.parse((await cri.verboseStatus(container)).info ?? '{}') as { readonly pid: number };
+    const [, uid] = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    assert.equal(Number(uid), userNamespace.hostId);
+    const { stdout, stderr } = await cri.execSync(container, ['cat', '/volume/note']);
+    assert.deepEqual([stdout.toString(), stderr.toString()], ['of root', '']);
+    await cri.stop(container, 5);
+    assert.equal((await cri.status(container)).exit_code, 0);
+    await cri.remove(container);
+    await cri.stopPod(pod);
+    await cri.removePod(pod);
+    return `uid ${uid} on the node reads a file of the node's root`;
+  });
+}
+
 /** Restarts, deaths, and what they leave. */
 async function checkFaults(smoke: SmokeNode, checks: Checks): Promise<void> {
   const { containerd } = smoke;
@@ -331,6 +370,7 @@ try {
     runtimes: [
       { name: 'spin-v2', type: runtimeType, options: [`ConfigPath = ${JSON.stringify(configPath)}`] },
       { name: 'spin-table', type: runtimeType, options: ['SystemdCgroup = false'] },
+      { name: 'spin-plain', type: runtimeType, podAnnotations: ['spin.shim/*'] },
     ],
   });
   const node = containerd;
@@ -338,7 +378,8 @@ try {
     const image = await pushFolder(registry, 'universal');
     await node.cri.pull(image);
     const smoke = new SmokeNode(node, registry, release, image);
-    for (const group of [checkLaunch, checkImages, checkLife, checkFaults]) await group(smoke, checks);
+    for (const group of [checkLaunch, checkImages, checkLife, checkUserNamespace, checkFaults])
+      await group(smoke, checks);
   } finally {
     const { SPINSHIM_LINES_KEEP_LOG: keep } = process.env;
     if (keep !== undefined) process.stderr.write(readFileSync(node.logFile));

@@ -46,12 +46,16 @@ export type PodInput = {
   readonly cgroupParent?: string;
   readonly logDirectory?: string;
   readonly hostNetwork?: boolean;
+  /** The pod's user namespace: what the node calls its root, and how many ids it has. Its containers and volumes have it too. */
+  readonly userNamespace?: IdRange;
   /** All containers in one pid namespace. */
   readonly sharedPid?: boolean;
   readonly runAsUser?: number;
   readonly portMappings?: readonly PortMapping[];
   readonly dns?: { readonly servers?: readonly string[]; readonly searches?: readonly string[] };
 };
+
+export type IdRange = { readonly hostId: number; readonly length: number };
 
 export type PortMapping = {
   readonly containerPort: number;
@@ -189,7 +193,7 @@ export class CriClient {
   readonly #client: Client;
   readonly #methods = new Map<string, MethodDefinition<object, object>>();
   /** createContainer needs the pod's own config again. */
-  readonly #podConfigs = new Map<string, object>();
+  readonly #podConfigs = new Map<string, { readonly config: object; readonly input: PodInput }>();
 
   /** @param address path of containerd's gRPC socket */
   constructor(address: string) {
@@ -229,12 +233,19 @@ export class CriClient {
     return new Map(answer.status.conditions.map((condition) => [condition.type, condition.status]));
   }
 
+  /** Whether a runtime handler takes pods in user namespaces; false of a containerd that does not tell. */
+  async takesUserNamespaces(handler: string): Promise<boolean> {
+    type Handler = { name: string; features: { user_namespaces: boolean } | null };
+    const { runtime_handlers } = await this.#call<{ runtime_handlers: Handler[] }>('Status', {});
+    return runtime_handlers.some(({ name, features }) => name === handler && features?.user_namespaces);
+  }
+
   /** Creates and starts a pod; gives its id. */
   async runPod(input: PodInput, options?: CallOptions): Promise<string> {
     const config = podConfig(input);
     const request = { config, runtime_handler: input.runtimeHandler };
     const answer = await this.#call<{ pod_sandbox_id: string }>('RunPodSandbox', request, options);
-    this.#podConfigs.set(answer.pod_sandbox_id, config);
+    this.#podConfigs.set(answer.pod_sandbox_id, { config, input });
     return answer.pod_sandbox_id;
   }
 
@@ -265,12 +276,12 @@ export class CriClient {
 
   /** Creates a container in a pod that this client started; gives its id. */
   async createContainer(podId: string, input: ContainerInput, options?: CallOptions): Promise<string> {
-    const podSandboxConfig = this.#podConfigs.get(podId);
-    if (podSandboxConfig === undefined) throw new Error(`pod "${podId}" was not started by this client`);
+    const pod = this.#podConfigs.get(podId);
+    if (pod === undefined) throw new Error(`pod "${podId}" was not started by this client`);
     const request = {
       pod_sandbox_id: podId,
-      config: containerConfig(input),
-      sandbox_config: podSandboxConfig,
+      config: containerConfig(input, pod.input.userNamespace),
+      sandbox_config: pod.config,
     };
     return (await this.#call<{ container_id: string }>('CreateContainer', request, options)).container_id;
   }
@@ -376,6 +387,7 @@ function podConfig(input: PodInput): object {
   const options = {
     network: input.hostNetwork === true ? 'NODE' : 'POD',
     pid: input.sharedPid === true ? 'POD' : 'CONTAINER',
+    userns_options: userNamespaceOptions(input.userNamespace),
   };
   return {
     metadata: { name, namespace, uid, attempt },
@@ -404,7 +416,7 @@ function podConfig(input: PodInput): object {
   };
 }
 
-function containerConfig(input: ContainerInput): object {
+function containerConfig(input: ContainerInput, userNamespace: IdRange | undefined): object {
   const { name = 'main', attempt = 0 } = input;
   return {
     metadata: { name, attempt },
@@ -418,6 +430,8 @@ function containerConfig(input: ContainerInput): object {
       host_path: mount.hostPath,
       readonly: mount.readonly ?? false,
       selinux_relabel: mount.relabel ?? false,
+      uidMappings: idMappings(userNamespace),
+      gidMappings: idMappings(userNamespace),
     })),
     labels: { 'io.kubernetes.container.name': name, ...input.labels },
     annotations: input.annotations ?? {},
@@ -441,10 +455,21 @@ function containerConfig(input: ContainerInput): object {
         seccomp: securityProfile(input.seccomp),
         apparmor: securityProfile(input.apparmor),
         selinux_options: input.selinux ?? null,
-        namespace_options: { pid: input.sharedPid === true ? 'POD' : 'CONTAINER' },
+        namespace_options: {
+          pid: input.sharedPid === true ? 'POD' : 'CONTAINER',
+          userns_options: userNamespaceOptions(userNamespace),
+        },
       },
     },
   };
+}
+
+function idMappings(range: IdRange | undefined): readonly object[] {
+  return range === undefined ? [] : [{ host_id: range.hostId, container_id: 0, length: range.length }];
+}
+
+function userNamespaceOptions(range: IdRange | undefined): object | null {
+  return range === undefined ? null : { mode: 'POD', uids: idMappings(range), gids: idMappings(range) };
 }
 
 function securityProfile(profile: SecurityProfile | undefined): object | null {

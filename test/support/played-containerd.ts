@@ -9,6 +9,7 @@ import { ProtoFile } from '../../src/containerd/proto-file.ts';
 import { TtrpcClient } from '../../src/ttrpc/client.ts';
 import { TtrpcServer } from '../../src/ttrpc/server.ts';
 import { method } from '../../src/ttrpc/service.ts';
+import { appFolder, type SampleApp } from './apps.ts';
 import { removeCgroup } from './cgroups.ts';
 import { unmountUnder } from './mounts.ts';
 import { shimUnderTest } from './shim.ts';
@@ -16,11 +17,17 @@ import { staticProgram } from './static-program.ts';
 import { waitFor } from './wait.ts';
 
 const run = promisify(execFile);
-const root = join(import.meta.dirname, '..', '..');
 
 /** What can run behind the shim's address. */
 export type TaskKind = 'sandbox' | 'Spin' | 'Linux';
 export const taskKinds: readonly TaskKind[] = ['sandbox', 'Spin', 'Linux'];
+
+/** What a specification has besides. */
+export type SpecChanges = {
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly mounts?: readonly object[];
+  readonly linux?: object;
+};
 
 /** A task's event as the shim told of it: its topic, and the exec it is about. */
 export type ToldEvent = { readonly topic: string; readonly containerId: string; readonly execId: string };
@@ -91,21 +98,26 @@ export class PlayedContainerd {
     });
   }
 
-  /** Writes a bundle and boots the shim for it as containerd does; the task is not created yet. Gives its id. */
-  async prepare(kind: TaskKind): Promise<string> {
+  /**
+   * Writes a bundle and boots the shim for it as containerd does; the task is not created yet. Gives its id. `changes` are fields
+   * of its specification, `app` is what a Spin container runs.
+   */
+  async prepare(
+    kind: TaskKind,
+    { app = 'hello', changes = {} }: { readonly app?: SampleApp; readonly changes?: SpecChanges } = {},
+  ): Promise<string> {
     const id = `${kind.toLowerCase()}-${this.#count++}`;
     const bundle = this.bundle(id);
     await mkdir(join(bundle, 'rootfs'), { recursive: true });
     if (kind === 'Spin') {
-      for (const file of ['spin.toml', 'hello.wasm'])
-        await cp(join(root, 'fixtures', 'hello', file), join(bundle, 'rootfs', file));
+      await cp(appFolder(app), join(bundle, 'rootfs'), { recursive: true });
     } else if (kind === 'Linux') {
       await mkdir(join(bundle, 'rootfs', 'bin'));
       await mkdir(join(bundle, 'rootfs', 'proc'));
       const program = await staticProgram('sidecar');
       await writeFile(join(bundle, 'rootfs', 'bin', 'sidecar'), program, { mode: 0o755 });
     }
-    await writeFile(join(bundle, 'config.json'), JSON.stringify(this.#spec(kind, id)));
+    await writeFile(join(bundle, 'config.json'), JSON.stringify(this.#spec(kind, id, changes)));
     // Where a shim has its log read by containerd; the Linux shim does not start without it.
     await run('mkfifo', [join(bundle, 'log')]);
     const { env, shimDir = '' } = this.#shim.containerd;
@@ -175,20 +187,27 @@ export class PlayedContainerd {
     };
   }
 
-  #spec(kind: TaskKind, id: string): object {
+  #spec(kind: TaskKind, id: string, changes: SpecChanges): object {
     const namespaces = ['pid', 'ipc', 'uts', 'network', ...(kind === 'Linux' ? ['mount'] : [])];
     const args = kind === 'Linux' ? ['/bin/sidecar', 'wait'] : ['/spin.toml'];
     return {
       ociVersion: '1.0.2',
       hostname: 'played',
       root: { path: 'rootfs' },
-      annotations: kind === 'sandbox' ? { 'io.kubernetes.cri.container-type': 'sandbox' } : {},
+      annotations: {
+        ...(kind === 'sandbox' ? { 'io.kubernetes.cri.container-type': 'sandbox' } : {}),
+        ...changes.annotations,
+      },
       process: { args, cwd: '/', env: ['PATH=/bin'], user: { uid: 0, gid: 0 } },
-      mounts: kind === 'Linux' ? [{ destination: '/proc', type: 'proc', source: 'proc' }] : [],
+      mounts: [
+        ...(kind === 'Linux' ? [{ destination: '/proc', type: 'proc', source: 'proc' }] : []),
+        ...(changes.mounts ?? []),
+      ],
       linux: {
         cgroupsPath: `${this.#cgroup}/${id}`,
         namespaces: namespaces.map((type) => ({ type })),
         resources: {},
+        ...changes.linux,
       },
     };
   }
