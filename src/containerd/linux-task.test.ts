@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
+import { waitFor } from '../../test/support/wait.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import type { CallContext } from '../ttrpc/service.ts';
@@ -235,6 +236,19 @@ test('an end for want of memory is told after the want of memory', async () => {
   outOfMemoryTold.resolve();
   assert.equal(await waiting, 137);
   await task.abandon();
+});
+
+test('an end for want of memory is not told again if the shim dies before that was told', async () => {
+  await peer.listen(0);
+  const task = await create(peer.shim(undefined, deleteAnswer(9)));
+  memoryKills = 1;
+  peer.exit.resolve({ exitStatus: 137, exitedAt: null });
+  const waiting = call(task, 'Wait');
+  await waitFor('the want of memory', () => told.length > 0);
+  await peer.end();
+  assert.equal((await waiting).exitStatus, 137);
+  assert.equal((await call(task, 'State')).exitStatus, 137);
+  assert.deepEqual(told, ['out of memory']);
 });
 
 test('version 3, metadata, deadlines and refusals pass through', async () => {

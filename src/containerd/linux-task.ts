@@ -110,7 +110,7 @@ export class LinuxTask {
   #client: TtrpcClient | undefined;
   #pid = 0;
   #exit: ExitResponse | undefined;
-  /** Resolves with `#exit`, rejects when the task is given up. */
+  /** Resolves with `#exit` when it may be told, rejects when the task is given up. */
   readonly #end = Promise.withResolvers<ExitResponse>();
   #state: 'creating' | 'served' | 'deleted' = 'creating';
   /** Pending as long as the Linux shim lives; then the end of cleaning up after it. */
@@ -216,6 +216,8 @@ export class LinuxTask {
     // Where it fails, the end is learnt of by the container's deletion, or by the loss of its shim.
     const exit = await wait.catch(() => undefined);
     if (exit === undefined) return;
+    // At once: if the shim dies from here on, the end is not told a second time.
+    this.#exit ??= exit;
     // Who waits learns of the end, and CRI asks once why: the reason has to be there before.
     const { memoryKills, tellOutOfMemory } = this.#options;
     if (exit.exitStatus === killedExitStatus && memoryKills() > 0)
