@@ -1,13 +1,13 @@
 // A container of a pod in a user namespace, as containerd 2 asks for it: ids, mounts with ids of their own, a network namespace
 // that is the user namespace's. Played, since the containerd of the machine may be one that knows no such pods.
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { PlayedContainerd } from './support/played-containerd.ts';
+import { makeUserNamespace, type UserNamespace } from './support/user-namespace.ts';
 import { suiteTimeoutMs } from './support/wait.ts';
 
 const run = promisify(execFile);
@@ -17,21 +17,16 @@ const mappings = [{ containerID: 0, hostID: rootOfPod, size: idsOfPod }];
 describe('a container in a user namespace', { timeout: suiteTimeoutMs }, () => {
   let containerd: PlayedContainerd;
   let folder: string;
-  let namespaces: ChildProcess;
+  let namespaces: UserNamespace;
 
   before(async () => {
     containerd = await PlayedContainerd.start();
     folder = await mkdtemp('/tmp/spinshim-user-namespace-');
-    namespaces = spawn('unshare', ['--user', '--net', 'sh', '-c', 'echo; exec sleep infinity'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    if (namespaces.stdout !== null) await once(namespaces.stdout, 'data');
-    for (const map of ['uid_map', 'gid_map'])
-      await writeFile(`/proc/${namespaces.pid}/${map}`, `0 ${rootOfPod} ${idsOfPod}\n`);
+    namespaces = await makeUserNamespace({ hostId: rootOfPod, length: idsOfPod });
     await inNetwork('ip', ['link', 'set', 'lo', 'up']);
   });
   after(async () => {
-    namespaces.kill('SIGKILL');
+    namespaces.end();
     await containerd.stop();
     await rm(folder, { recursive: true });
   });

@@ -21,6 +21,7 @@ import {
   taskStatus,
   toTimestamp,
 } from './messages.ts';
+import { outOfMemoryToldMs } from './task-events.ts';
 
 /** The key under which a call says its containerd namespace; not every call of containerd's has it. */
 const namespaceKey = 'containerd-namespace-ttrpc';
@@ -33,9 +34,6 @@ const shutdownTimeoutMs = 3_000;
 
 /** Longest wait for the Linux shim's event of a deletion, milliseconds. It is sent at once. */
 const deletionEventTimeoutMs = 2_000;
-
-/** As long as our own containers wait for it, milliseconds. */
-const outOfMemoryToldMs = 2_000;
 
 /** Exit status of a container that was killed. */
 const killedExitStatus = 137;

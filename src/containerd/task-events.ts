@@ -1,6 +1,9 @@
 import type { AnyMessage, Mount, Timestamp } from './messages.ts';
 import { ProtoFile } from './proto-file.ts';
 
+/** Longest that the end of a task is kept back until containerd has heard of its want of memory, milliseconds. */
+export const outOfMemoryToldMs = 2_000;
+
 /** The events of a task, by their message's name in containerd.events (containerd.md 3.4). */
 export type TaskEvents = {
   readonly TaskCreate: {

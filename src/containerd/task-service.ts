@@ -31,14 +31,11 @@ import {
 } from './messages.ts';
 import { encodeMetrics } from './metrics.ts';
 import { maxOptionsBytes, parseRuntimeOptions } from './options.ts';
-import { encodeTaskEvent, type TaskEvents } from './task-events.ts';
+import { encodeTaskEvent, outOfMemoryToldMs, type TaskEvents } from './task-events.ts';
 import type { AnyTask, TaskTable } from './task-table.ts';
 
 /** Ids of tasks and processes as containerd makes them: no path, no more than a file name holds. */
 const maxIdBytes = 255;
-
-/** Longest that the end of a task is kept back until containerd has heard of its want of memory, milliseconds. */
-const outOfMemoryToldMs = 2_000;
 
 export type TaskServiceOptions = {
   readonly namespace: string;

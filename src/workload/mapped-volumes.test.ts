@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { makeUserNamespace } from '../../test/support/user-namespace.ts';
 import { mount, unmount } from '../linux.ts';
 import { LogHub } from '../telemetry/log.ts';
 import { HeldResources } from './held-resources.ts';
@@ -50,14 +51,9 @@ before(async () => {
     { path: bundle, rootfs: join(bundle, 'rootfs'), spec: specOf([], { type: 'user' }) },
     log,
   );
-  const sleeper = spawn('unshare', ['--user', 'sh', '-c', 'echo; exec sleep infinity'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  end = () => void sleeper.kill('SIGKILL');
-  await once(sleeper.stdout, 'data');
-  namespace = `/proc/${sleeper.pid}/ns/user`;
-  for (const map of ['uid_map', 'gid_map'])
-    writeFileSync(`/proc/${sleeper.pid}/${map}`, `0 ${rootOfNamespace} 1000\n`);
+  const { pid, end: endNamespace } = await makeUserNamespace({ hostId: rootOfNamespace, length: 1_000 });
+  end = endNamespace;
+  namespace = `/proc/${pid}/ns/user`;
 });
 
 after(async () => {

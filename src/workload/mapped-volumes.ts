@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { ShimError } from '../error.ts';
 import type { MappedMount } from '../linux-mounts.ts';
 import type { Spec, SpecMount } from './spec.ts';
+import { isReadOnly } from './volumes.ts';
 
 /** Shows something of the node below the bundle with other ids, and gives its place. */
 export type ExposeMapped = (source: string, name: string, mapping: MappedMount) => Promise<string>;
@@ -56,7 +57,7 @@ export class MappedVolumes {
         return await this.#expose(source, `mapped-${index}`, {
           namespace,
           below: options.includes('ridmap') ? 'mapped' : options.includes('rbind') ? 'taken' : 'left',
-          readOnly: options.some((option) => option === 'ro' || option === 'rro'),
+          readOnly: isReadOnly(mount),
         });
       } finally {
         closeSync(namespace);

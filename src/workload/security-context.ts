@@ -38,8 +38,7 @@ export type SecurityContext = {
 /**
  * What a container's spec leaves its engine. Capabilities stay only if the app is given volumes (`hasVolumes`), and of them
  * only those that bear on files: root in a container may read a volume's files whoever owns them, as everywhere but in a user
- * namespace. Throws
- * `invalid-argument` for an id that the container's user namespace does not have.
+ * namespace. Throws `invalid-argument` for an id that the container's user namespace does not have.
  */
 export function securityOf(spec: Spec, hasVolumes: boolean): SecurityContext {
   const names = new Set(spec.uid === 0 ? spec.effectiveCapabilities : spec.ambientCapabilities);

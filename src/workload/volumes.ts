@@ -3,7 +3,7 @@ import type { App } from '../app/types.ts';
 import type { ClaimVolume, VolumeGrant } from '../engine/engine-process.ts';
 import { ShimError } from '../error.ts';
 import { filesAnnotation } from './annotations.ts';
-import type { Spec } from './spec.ts';
+import type { Spec, SpecMount } from './spec.ts';
 
 /** Entries of the annotation at most. */
 export const maxFileGrants = 64;
@@ -14,18 +14,22 @@ type Volume = ClaimVolume;
 /** Options that make a mount read-only. For one that is with all mounts below it, containerd and Docker say the second alone. */
 const readOnlyOptions = ['ro', 'rro'];
 
+/** Whether a mount takes no writing. */
+export function isReadOnly({ options }: Pick<SpecMount, 'options'>): boolean {
+  return options.some((option) => readOnlyOptions.includes(option));
+}
+
 /** What containerd and kubelet mount for programs of a container, not for whom the pod is written. */
 const ofTheSystem = ['/proc', '/dev', '/sys'];
 
 /** The pod's mounts with a source on the node: volumes, ConfigMaps, Secrets, projected files, in the order of the spec. */
 export function volumesOf(spec: Spec): readonly Volume[] {
-  return spec.mounts.flatMap(({ source, destination, options }) => {
+  return spec.mounts.flatMap((mount) => {
+    const { source, destination } = mount;
     const place = posix.normalize(destination).replace(/(.)\/$/, '$1');
     const isSystem = ofTheSystem.some((path) => place === path || place.startsWith(`${path}/`));
     if (!source.startsWith('/') || !place.startsWith('/') || isSystem) return [];
-    return [
-      { source, destination: place, writable: !options.some((option) => readOnlyOptions.includes(option)) },
-    ];
+    return [{ source, destination: place, writable: !isReadOnly(mount) }];
   });
 }
 

@@ -91,7 +91,7 @@ export const clientTools: readonly ClientTool[] = [
     kind: 'program',
   },
   {
-    // The first releases that map the ids of volumes; Debian 12 has 1.1.5.
+    // 1.2 and later map the ids of volumes; Debian 12 has 1.1.5.
     name: 'runc',
     module: 'github.com/opencontainers/runc',
     version: 'v1.3.5',

@@ -57,6 +57,12 @@ export class SmokeNode {
     assert.match(text, new RegExp(greeting));
   }
 
+  /** Pid of a container's engine on the node. */
+  async pid(container: string): Promise<number> {
+    const { info = '{}' } = await this.containerd.cri.verboseStatus(container);
+    return (JSON.parse(info) as { readonly pid: number }).pid;
+  }
+
   async remove({ pod, container }: RunningPod): Promise<void> {
     const { cri } = this.containerd;
     await cri.stop(container, 5);

@@ -230,17 +230,16 @@ async function checkUserNamespace(smoke: SmokeNode, checks: Checks): Promise<voi
       mounts: [{ hostPath: volume, containerPath: '/volume' }],
     });
     await cri.start(container);
-    await smoke.answers(await cri.podIp(pod));
-    const { pid } = JSON.parse((await cri.verboseStatus(container)).info ?? '{}') as { readonly pid: number };
+    const ip = await cri.podIp(pod);
+    await smoke.answers(ip);
+    const pid = await smoke.pid(container);
     const [, uid] = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
     assert.equal(Number(uid), userNamespace.hostId);
     const { stdout, stderr } = await cri.execSync(container, ['cat', '/volume/note']);
     assert.deepEqual([stdout.toString(), stderr.toString()], ['of root', '']);
     await cri.stop(container, 5);
     assert.equal((await cri.status(container)).exit_code, 0);
-    await cri.remove(container);
-    await cri.stopPod(pod);
-    await cri.removePod(pod);
+    await smoke.remove({ pod, container, ip });
     return `uid ${uid} on the node reads a file of the node's root`;
   });
 }
@@ -275,8 +274,7 @@ async function checkFaults(smoke: SmokeNode, checks: Checks): Promise<void> {
 
   await checks.check('an exit while containerd is away is learned at its return', async () => {
     const running = await smoke.run();
-    const info = (await cri.verboseStatus(running.container)).info ?? '{}';
-    const { pid } = JSON.parse(info) as { readonly pid: number };
+    const pid = await smoke.pid(running.container);
     await containerd.stop();
     process.kill(pid, 'SIGTERM');
     await waitFor('the engine to end', () => !existsSync(`/proc/${pid}`));
